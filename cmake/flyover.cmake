@@ -1,0 +1,49 @@
+# Compiler settings and the two functions with which every folder declares its library and its tests.
+
+find_program(CCACHE_PROGRAM ccache)
+if(CCACHE_PROGRAM)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
+endif()
+
+add_library(flyover_options INTERFACE)
+target_compile_options(flyover_options INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Werror -fno-math-errno
+                                                 -ffp-contract=off)
+target_include_directories(flyover_options INTERFACE ${PROJECT_SOURCE_DIR}/src)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # GCC 12 reports false positives of these three inside its own standard library.
+  target_compile_options(flyover_options INTERFACE -Wno-restrict -Wno-stringop-overflow -Wno-maybe-uninitialized)
+endif()
+if(FLYOVER_SANITIZE)
+  target_compile_options(flyover_options INTERFACE -fsanitize=${FLYOVER_SANITIZE} -fno-sanitize-recover=all
+                                                   -fno-omit-frame-pointer -O1)
+  target_link_options(flyover_options INTERFACE -fsanitize=${FLYOVER_SANITIZE})
+endif()
+
+# flyover_library(NAME SOURCES a.cpp ... [DEPENDS lower folders ...] [LINK external targets ...])
+# One folder of src/ = one static library flyover_NAME. DEPENDS may name lower floors of the house only (a test checks it).
+function(flyover_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS;LINK" ${ARGN})
+  add_library(flyover_${name} STATIC ${ARG_SOURCES})
+  list(TRANSFORM ARG_DEPENDS PREPEND flyover_)
+  target_link_libraries(flyover_${name} PUBLIC flyover_options ${ARG_DEPENDS} ${ARG_LINK})
+endfunction()
+
+# flyover_test(NAME SOURCES a_test.cpp ... [DEPENDS folders ...] [LINK targets ...] [LABEL fast|slow])
+# A GoogleTest program NAME_tests; every test in it becomes a CTest entry with the label (default fast).
+function(flyover_test name)
+  cmake_parse_arguments(ARG "" "LABEL" "SOURCES;DEPENDS;LINK" ${ARGN})
+  if(NOT ARG_LABEL)
+    set(ARG_LABEL fast)
+  endif()
+  add_executable(${name}_tests ${ARG_SOURCES})
+  list(TRANSFORM ARG_DEPENDS PREPEND flyover_)
+  target_link_libraries(${name}_tests PRIVATE flyover_test_support ${ARG_DEPENDS} ${ARG_LINK} GTest::gtest_main)
+  target_include_directories(${name}_tests PRIVATE ${PROJECT_SOURCE_DIR}/tests)
+  gtest_discover_tests(${name}_tests DISCOVERY_MODE PRE_TEST WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
+                       PROPERTIES LABELS ${ARG_LABEL} TIMEOUT 900)
+endfunction()
+
+# One folder = one static library = one namespace. Lower floors first; a folder may depend on those above it in this list.
+set(FLYOVER_FOLDERS
+  base kernels devices tensor autograd ops parallel nn models checkpoint optim tokenizer data recipe rollout evaluate
+  trainer posttrain report cli)

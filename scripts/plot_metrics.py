@@ -1,0 +1,122 @@
+#!/usr/bin/env python3
+"""Draws the curves of one or more runs from their metrics.jsonl as one SVG or PNG:
+
+    plot_metrics.py RUN_DIR_OR_METRICS_JSONL... --output curves.svg [--label NAME]... [--title TEXT] [--also KEY]...
+
+Panels: loss with validation/loss, learning_rate, grad_norm, and one for each --also KEY; a panel that no run has values
+for is left out. Needs matplotlib only. Exit code 2 for unusable input.
+"""
+
+import argparse
+import json
+import math
+import pathlib
+import sys
+from typing import NoReturn
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402  (the backend comes first)
+
+MOST_POINTS = 600  # of one curve; more would make the file large and look the same
+PANELS = {"loss": ["loss", "validation/loss"], "learning rate": ["learning_rate"], "gradient norm": ["grad_norm"]}
+
+
+def fail(message: str) -> NoReturn:
+    print(f"plot_metrics: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def read_metrics(path: pathlib.Path) -> dict[str, dict[int, float]]:
+    """key -> step -> value. A step that a resumed run wrote again counts once, as written last."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        fail(f"{path}: {error}")
+    curves: dict[str, dict[int, float]] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError as error:
+            if number == len(lines):
+                print(f"plot_metrics: {path}:{number}: unfinished last line left out", file=sys.stderr)
+                continue
+            fail(f"{path}:{number}: not JSON: {error}")
+        if not isinstance(entry, dict) or not isinstance(entry.get("step"), int):
+            fail(f"{path}:{number}: expected an object with an integer \"step\"")
+        for key, value in entry.items():
+            if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+                curves.setdefault(key, {})[entry["step"]] = value
+    return curves
+
+
+def thin(points: dict[int, float]) -> tuple[list[float], list[float]]:
+    """Steps and values in order of steps; where there are too many, the means of equal numbers of neighbours."""
+    ordered = sorted(points.items())
+    size = math.ceil(len(ordered) / MOST_POINTS)
+    groups = [ordered[start:start + size] for start in range(0, len(ordered), size)]
+    return ([sum(step for step, _ in group) / len(group) for group in groups],
+            [sum(value for _, value in group) / len(group) for group in groups])
+
+
+def draw(runs: dict[str, dict], panels: dict[str, list[str]], title: str | None, output: pathlib.Path) -> None:
+    """One column of panels over a common axis of steps, one colour a run; validation dashed with markers."""
+    # Text stays text, and the same metrics give the same bytes.
+    plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "flyover", "font.size": 9,
+                         "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3})
+    heights = [2 if name == "loss" else 1 for name in panels]
+    figure, axes = plt.subplots(len(panels), 1, sharex=True, squeeze=False, figsize=(7, 1.2 + 1.4 * sum(heights)),
+                                height_ratios=heights, layout="constrained")
+    for axis, (name, keys) in zip(axes[:, 0], panels.items()):
+        for index, (label, curves) in enumerate(runs.items()):
+            for key in keys:
+                if key not in curves:
+                    continue
+                steps, values = thin(curves[key])
+                validation = key.startswith("validation/")
+                sparse = validation and len(steps) <= 60
+                axis.plot(steps, values, color=f"C{index % 10}", linewidth=1.8 if validation else 1.1,
+                          linestyle="--" if validation else "-", alpha=1 if validation else 0.7, marker="o" if sparse or len(steps) == 1 else None,
+                          markersize=4, label=f"{label}: {'validation' if validation else 'training'}")
+        axis.set_ylabel(name)
+    axes[-1, 0].set_xlabel("step")
+    if "loss" in panels:
+        axes[0, 0].legend(frameon=False)
+    elif len(runs) > 1:
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", frameon=False)
+    if title:
+        figure.suptitle(title)
+    metadata = {"Date": None} if output.suffix == ".svg" else None
+    figure.savefig(output, dpi=110, metadata=metadata)
+    plt.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=pathlib.Path, nargs="+", help="run directories or metrics.jsonl files")
+    parser.add_argument("--output", type=pathlib.Path, required=True, help="file to write, .svg or .png")
+    parser.add_argument("--label", action="append", help="name of a run, once for each in order (default: its directory)")
+    parser.add_argument("--title")
+    parser.add_argument("--also", action="append", default=[], metavar="KEY", help="one more panel, for this key")
+    arguments = parser.parse_args()
+
+    if arguments.output.suffix not in (".svg", ".png"):
+        fail(f"--output {arguments.output}: expected a name that ends in .svg or .png")
+    files = [path / "metrics.jsonl" if path.is_dir() else path for path in arguments.runs]
+    labels = arguments.label or [path.resolve().parent.name for path in files]
+    if len(labels) != len(files) or len(set(labels)) != len(labels):
+        fail(f"{len(files)} runs need as many different names; found {labels}: give each with --label")
+    runs = {label: read_metrics(path) for label, path in zip(labels, files)}
+    wanted = PANELS | {key: [key] for key in arguments.also}
+    panels = {name: keys for name, keys in wanted.items() if any(key in curves for curves in runs.values() for key in keys)}
+    if not panels:
+        fail(f"no values of {[key for keys in wanted.values() for key in keys]} in {[str(path) for path in files]}")
+    draw(runs, panels, arguments.title, arguments.output)
+    print(f"{arguments.output}: {', '.join(panels)} of {len(runs)} run(s), {arguments.output.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()

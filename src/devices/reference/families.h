@@ -1,0 +1,23 @@
+// The reference device's kernels by family: plain loops over the definition in kernels/, accumulation in fp64. They are
+// the oracle for every other device; clarity is all that counts.
+#pragma once
+
+#include "devices/kernel_table.h"
+
+namespace flyover::devices::reference {
+
+void add_matmul_kernels(KernelTable& table);
+void add_attention_kernels(KernelTable& table);
+void add_norm_kernels(KernelTable& table);
+void add_rope_kernels(KernelTable& table);
+void add_mlp_kernels(KernelTable& table);
+void add_rows_kernels(KernelTable& table);
+void add_loss_kernels(KernelTable& table);
+void add_optimizer_kernels(KernelTable& table);
+void add_elementwise_kernels(KernelTable& table);
+void add_sample_kernels(KernelTable& table);
+
+/// All of the above.
+KernelTable kernel_table();
+
+}  // namespace flyover::devices::reference

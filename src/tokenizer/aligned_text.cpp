@@ -1,0 +1,43 @@
+#include "tokenizer/aligned_text.h"
+
+#include <algorithm>
+
+namespace flyover::tokenizer {
+
+ByteRange AlignedText::origin(ByteRange bytes) const {
+  if (!changed_) {
+    return {offset_ + bytes.begin, offset_ + bytes.end};
+  }
+  return {origins_[bytes.begin].begin, origins_[bytes.end - 1].end};
+}
+
+void TextEditor::copy(ByteRange bytes) {
+  result_.owned_.append(bytes.of(source_.text()));
+  if (result_.tracked_) {
+    for (std::size_t i = bytes.begin; i < bytes.end; ++i) {
+      result_.origins_.push_back(source_.origin({i, i + 1}));
+    }
+  }
+}
+
+void TextEditor::put(std::string_view text, ByteRange bytes) {
+  result_.owned_.append(text);
+  if (result_.tracked_) {
+    result_.origins_.insert(result_.origins_.end(), text.size(), origin_or_position(bytes));
+  }
+}
+
+ByteRange TextEditor::origin_or_position(ByteRange bytes) const {
+  const std::size_t size = source_.text().size();
+  if (bytes.begin < bytes.end) {
+    return source_.origin(bytes);
+  }
+  if (bytes.begin < size) {
+    const std::size_t position = source_.origin({bytes.begin, bytes.begin + 1}).begin;
+    return {position, position};
+  }
+  const std::size_t position = size == 0 ? source_.offset_ : source_.origin({size - 1, size}).end;
+  return {position, position};
+}
+
+}  // namespace flyover::tokenizer

@@ -1,0 +1,69 @@
+// A text on its way from the caller to the model, and where each of its bytes came from in the caller's text.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace flyover::tokenizer {
+
+/// Bytes begin .. end - 1 of some text.
+struct ByteRange {
+  std::size_t begin = 0;
+  std::size_t end = 0;
+
+  std::size_t size() const { return end - begin; }
+  std::string_view of(std::string_view text) const { return text.substr(begin, end - begin); }
+  bool operator==(const ByteRange&) const = default;
+};
+
+/// A text that normalizers and pre-tokenizers may change. As long as none has, it is a view of the caller's bytes. With
+/// `tracked` it keeps the origin of each byte; without, changed texts have no origins and cost less.
+class AlignedText {
+ public:
+  /// `text` stands at `offset` of the caller's text and must outlive this object.
+  AlignedText(std::string_view text, std::size_t offset, bool tracked)
+      : borrowed_(text), offset_(offset), tracked_(tracked) {}
+
+  std::string_view text() const { return changed_ ? std::string_view(owned_) : borrowed_; }
+  bool tracked() const { return tracked_; }
+
+  /// The caller's bytes that the non-empty range `bytes` of this text came from. Tracked texts only.
+  ByteRange origin(ByteRange bytes) const;
+
+ private:
+  friend class TextEditor;
+
+  std::string_view borrowed_;
+  std::string owned_;
+  bool changed_ = false;
+  std::size_t offset_;
+  bool tracked_;
+  std::vector<ByteRange> origins_;  ///< one per byte of owned_, if tracked and changed
+};
+
+/// Writes the changed form of a text from its first byte to its last.
+class TextEditor {
+ public:
+  /// `source` must outlive the editor.
+  explicit TextEditor(const AlignedText& source) : source_(source), result_({}, source.offset_, source.tracked_) {
+    result_.changed_ = true;
+  }
+
+  /// Appends the source's bytes as they are.
+  void copy(ByteRange bytes);
+  /// Appends `text`, which stands for `bytes` of the source (an empty range: inserted there).
+  void put(std::string_view text, ByteRange bytes);
+  /// Bytes written so far.
+  std::size_t size() const { return result_.owned_.size(); }
+  AlignedText finish() { return std::move(result_); }
+
+ private:
+  ByteRange origin_or_position(ByteRange bytes) const;
+
+  const AlignedText& source_;
+  AlignedText result_;
+};
+
+}  // namespace flyover::tokenizer
