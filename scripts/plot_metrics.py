@@ -77,10 +77,11 @@ def draw(runs: dict[str, dict], panels: dict[str, list[str]], title: str | None,
                     continue
                 steps, values = thin(curves[key])
                 validation = key.startswith("validation/")
-                sparse = validation and len(steps) <= 60
+                dots = len(steps) == 1 or (validation and len(steps) <= 60)
                 axis.plot(steps, values, color=f"C{index % 10}", linewidth=1.8 if validation else 1.1,
-                          linestyle="--" if validation else "-", alpha=1 if validation else 0.7, marker="o" if sparse or len(steps) == 1 else None,
-                          markersize=4, label=f"{label}: {'validation' if validation else 'training'}")
+                          linestyle="--" if validation else "-", alpha=1 if validation else 0.7,
+                          marker="o" if dots else None, markersize=4,
+                          label=f"{label}: {'validation' if validation else 'training'}")
         axis.set_ylabel(name)
     axes[-1, 0].set_xlabel("step")
     if "loss" in panels:
@@ -98,7 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=pathlib.Path, nargs="+", help="run directories or metrics.jsonl files")
     parser.add_argument("--output", type=pathlib.Path, required=True, help="file to write, .svg or .png")
-    parser.add_argument("--label", action="append", help="name of a run, once for each in order (default: its directory)")
+    parser.add_argument("--label", action="append", help="name of a run, once for each, in order (default: directory)")
     parser.add_argument("--title")
     parser.add_argument("--also", action="append", default=[], metavar="KEY", help="one more panel, for this key")
     arguments = parser.parse_args()
@@ -111,7 +112,8 @@ def main() -> None:
         fail(f"{len(files)} runs need as many different names; found {labels}: give each with --label")
     runs = {label: read_metrics(path) for label, path in zip(labels, files)}
     wanted = PANELS | {key: [key] for key in arguments.also}
-    panels = {name: keys for name, keys in wanted.items() if any(key in curves for curves in runs.values() for key in keys)}
+    found = {key for curves in runs.values() for key in curves}
+    panels = {name: keys for name, keys in wanted.items() if found.intersection(keys)}
     if not panels:
         fail(f"no values of {[key for keys in wanted.values() for key in keys]} in {[str(path) for path in files]}")
     draw(runs, panels, arguments.title, arguments.output)

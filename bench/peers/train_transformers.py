@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Measures one training step of a Llama in PyTorch and transformers on CPU threads, for comparison with `flyover bench train`.
+"""Measures one training step of a Llama in PyTorch and transformers on CPU, beside `flyover bench train`.
 
 The defaults are the SmolLM2-135M shape and 4,096 tokens a step in sequences of 512. A step is forward, loss, backward,
-clipping and AdamW over all parameters. "f32" is all float32; "bf16" is autocast with float32 weights and optimizer state.
+clipping and AdamW over all parameters. "f32" is all float32; "bf16" is autocast over float32 weights and AdamW state.
 Prints one JSON object: tokens/s, the ceiling of a matrix product measured in the same run, and model FLOP/s over it.
 MFU counts 6 FLOPs a parameter (embedding look-up excluded, output layer included) plus causal attention, a token.
 """
@@ -22,12 +22,12 @@ DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 
 
 def flops_per_token(config: LlamaConfig, sequence_length: int) -> float:
-    """Forward and backward. A tied matrix counts once, as output; an untied embedding is a look-up and does not count."""
+    """Forward and backward. A tied matrix counts once, as output; an untied embedding look-up does not count."""
     query, key_value = config.hidden_size, config.hidden_size // config.num_attention_heads * config.num_key_value_heads
     block = 2 * config.hidden_size * (query + key_value) + 3 * config.hidden_size * config.intermediate_size
     norms = (2 * config.num_hidden_layers + 1) * config.hidden_size
     parameters = config.num_hidden_layers * block + norms + config.vocab_size * config.hidden_size
-    attention = 2 * (sequence_length + 1) * config.hidden_size * config.num_hidden_layers  # scores and values, half masked
+    attention = 2 * (sequence_length + 1) * config.hidden_size * config.num_hidden_layers  # scores, values
     return 6 * parameters + 3 * attention
 
 
@@ -84,8 +84,9 @@ def measure(config: LlamaConfig, dtype: str, arguments: argparse.Namespace) -> d
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in dict(layers=30, hidden=576, heads=9, kv_heads=3, mlp=1536, vocabulary=49152, sequence_length=512,
-                              tokens_per_step=4096, micro_batch=8, threads=2, steps=2).items():
+    defaults = dict(layers=30, hidden=576, heads=9, kv_heads=3, mlp=1536, vocabulary=49152, sequence_length=512,
+                    tokens_per_step=4096, micro_batch=8, threads=2, steps=2)
+    for name, default in defaults.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default, help=f"default {default}")
     parser.add_argument("--dtype", choices=sorted(DTYPES), action="append", help="default: bf16, then f32")
     arguments = parser.parse_args()

@@ -41,8 +41,7 @@ void compose_all(std::u32string& text) {
     const std::uint8_t current_class = combining_class(code_point);
     const bool adjacent = starter != std::u32string::npos && written == starter + 1;
     const bool blocked = !adjacent && (last_class == 0 || last_class >= current_class);
-    const char32_t composite =
-        starter == std::u32string::npos || blocked ? 0 : compose(text[starter], code_point);
+    const char32_t composite = starter == std::u32string::npos || blocked ? 0 : compose(text[starter], code_point);
     if (composite != 0) {
       text[starter] = composite;
       continue;

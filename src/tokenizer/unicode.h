@@ -20,8 +20,8 @@ bool is_white_space(char32_t code_point);
 /// The general category Mn (nonspacing mark).
 bool is_nonspacing_mark(char32_t code_point);
 
-/// Simple lower case mapping of a code point (itself if it has none). U+0130 maps to U+0069, which its caller follows by
-/// U+0307.
+/// Simple lower case mapping of a code point (itself if it has none). U+0130 maps to U+0069, which its caller follows
+/// by U+0307.
 char32_t to_lower(char32_t code_point);
 
 }  // namespace flyover::tokenizer

@@ -56,10 +56,9 @@ const Range* find_range(const Range (&table)[size], char32_t code_point) {
 
 template <typename Mapping, std::size_t size>
 const Mapping* find_mapping(const Mapping (&table)[size], char32_t code_point) {
-  const Mapping* found = std::lower_bound(std::begin(table), std::end(table), code_point,
-                                          [](const Mapping& mapping, char32_t value) {
-                                            return mapping.code_point < value;
-                                          });
+  const Mapping* found =
+      std::lower_bound(std::begin(table), std::end(table), code_point,
+                       [](const Mapping& mapping, char32_t value) { return mapping.code_point < value; });
   return found != std::end(table) && found->code_point == code_point ? found : nullptr;
 }
 
@@ -104,10 +103,8 @@ std::unordered_map<std::uint64_t, char32_t> composition_pairs() {
   return pairs;
 }
 
-FormTable make_form_table(bool compatibility, bool composed) {
-  FormTable table;
-  table.flags.assign(kCodePoints, FormTable::kBoundary);
-  // Whether a code point can join one before it: as a mark, or as the second of a composed pair.
+/// Which code points can join one before them: marks and, in composed forms, seconds of composed pairs.
+std::vector<bool> joining_code_points(bool composed) {
   std::vector<bool> joins(kCodePoints);
   for (const CombiningClassRun& run : kCombiningClasses) {
     std::fill(joins.begin() + run.first, joins.begin() + run.last + 1, true);
@@ -119,17 +116,41 @@ FormTable make_form_table(bool compatibility, bool composed) {
     std::fill_n(joins.begin() + kVowels, kVowelCount, true);
     std::fill_n(joins.begin() + kTrailing, kTrailingCount, true);
   }
-  std::u32string decomposition;
+  return joins;
+}
+
+FormTable make_form_table(bool compatibility, bool composed) {
+  FormTable table;
+  table.flags.assign(kCodePoints, FormTable::kBoundary);
+  const std::vector<bool> joins = joining_code_points(composed);
   for (char32_t code_point = 0; code_point < kCodePoints; ++code_point) {
-    decomposition.clear();
-    append_decomposition(decomposition, code_point, compatibility);
-    std::uint8_t flags = joins[decomposition[0]] ? 0 : FormTable::kBoundary;
-    const bool decomposes = decomposition.size() > 1 || decomposition[0] != code_point;
-    if (decomposes) {
-      // In composed forms most of them come back together; the exact answer comes from normalizing them.
-      flags |= composed && is_syllable(code_point) ? 0 : FormTable::kChanges;
+    table.flags[code_point] = joins[code_point] ? 0 : FormTable::kBoundary;
+  }
+  std::u32string canonical, full;
+  const auto set_decomposable = [&](char32_t code_point, bool composes_back) {
+    canonical.clear();
+    full.clear();
+    append_decomposition(canonical, code_point, false);
+    append_decomposition(full, code_point, compatibility);
+    const bool changes = !(composed && composes_back && canonical == full);
+    table.flags[code_point] =
+        static_cast<std::uint8_t>((joins[full[0]] ? 0 : FormTable::kBoundary) | (changes ? FormTable::kChanges : 0));
+  };
+  for (const CanonicalMapping& mapping : kCanonicalMappings) {
+    set_decomposable(mapping.code_point, compose(mapping.first, mapping.second) == mapping.code_point);
+  }
+  for (char32_t syllable = kSyllables; syllable < kSyllables + kSyllableCount; ++syllable) {
+    set_decomposable(syllable, true);
+  }
+  if (compatibility) {
+    for (const CompatibilityRun& run : kCompatibilityRuns) {
+      for (char32_t code_point = run.first; code_point <= run.last; ++code_point) {
+        set_decomposable(code_point, false);
+      }
     }
-    table.flags[code_point] = flags;
+    for (const CompatibilityMapping& mapping : kCompatibilityMappings) {
+      set_decomposable(mapping.code_point, false);
+    }
   }
   return table;
 }
@@ -180,22 +201,21 @@ char32_t compose(char32_t first, char32_t second) {
 }
 
 const FormTable& form_table(NormalizationForm form) {
-  static const auto make = [](bool compatibility, bool composed) { return make_form_table(compatibility, composed); };
   switch (form) {
     case NormalizationForm::kNfc: {
-      static const FormTable table = make(false, true);
+      static const FormTable table = make_form_table(false, true);
       return table;
     }
     case NormalizationForm::kNfd: {
-      static const FormTable table = make(false, false);
+      static const FormTable table = make_form_table(false, false);
       return table;
     }
     case NormalizationForm::kNfkc: {
-      static const FormTable table = make(true, true);
+      static const FormTable table = make_form_table(true, true);
       return table;
     }
     default: {
-      static const FormTable table = make(true, false);
+      static const FormTable table = make_form_table(true, false);
       return table;
     }
   }

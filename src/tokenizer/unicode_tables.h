@@ -12,8 +12,8 @@ namespace flyover::tokenizer {
 /// Canonical combining class (0: a starter).
 std::uint8_t combining_class(char32_t code_point);
 
-/// Appends the full canonical (or, if `compatibility`, compatibility) decomposition of a code point, in the order of the
-/// table: combining marks are not sorted yet.
+/// Appends the full canonical (or, if `compatibility`, compatibility) decomposition of a code point, in the order of
+/// the table: combining marks are not sorted yet.
 void append_decomposition(std::u32string& text, char32_t code_point, bool compatibility);
 
 /// The primary composite of two code points, or 0.

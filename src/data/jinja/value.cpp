@@ -13,17 +13,21 @@
 namespace flyover::data::jinja {
 namespace {
 
-int checked_depth(int deepest_child) {
-  base::require(deepest_child < kMaximumNesting, "more than {} values nested in each other", kMaximumNesting);
-  return deepest_child + 1;
+/// `outer` with one more value within it.
+Extent including(Extent outer, const Extent& inner) {
+  base::require(inner.depth < kMaximumNesting, "more than {} values nested in each other", kMaximumNesting);
+  outer.depth = std::max(outer.depth, inner.depth + 1);
+  outer.weight += inner.weight;
+  base::require(outer.weight <= kMaximumWeight, "a value that holds more than {} values", kMaximumWeight);
+  return outer;
 }
 
-int depth_of(const std::vector<Value>& items) {
-  int deepest = 0;
+Extent extent_of(const std::vector<Value>& items) {
+  Extent extent;
   for (const Value& item : items) {
-    deepest = std::max(deepest, item.depth());
+    extent = including(extent, item.extent());
   }
-  return checked_depth(deepest);
+  return extent;
 }
 
 /// A text that is equal for equal keys: Python's hash and equality of 1, 1.0 and True agree.
@@ -122,24 +126,24 @@ Value Value::markup(std::string text) {
 
 Value Value::of_sequence(Sequence sequence) {
   require_element_count(sequence.items.size());
-  sequence.depth = depth_of(sequence.items);
+  sequence.extent = extent_of(sequence.items);
   return of(std::make_shared<const Sequence>(std::move(sequence)));
 }
 
 Value Value::list(std::vector<Value> items) {
-  return of_sequence({Sequence::Type::kList, {}, std::move(items)});
+  return of_sequence({Sequence::Type::kList, {}, std::move(items), {}});
 }
 Value Value::tuple(std::vector<Value> items) {
-  return of_sequence({Sequence::Type::kTuple, {}, std::move(items)});
+  return of_sequence({Sequence::Type::kTuple, {}, std::move(items), {}});
 }
 Value Value::view(std::string name, std::vector<Value> items) {
-  return of_sequence({Sequence::Type::kView, std::move(name), std::move(items)});
+  return of_sequence({Sequence::Type::kView, std::move(name), std::move(items), {}});
 }
 
 Value Value::iterator(std::vector<Value> items) {
   require_element_count(items.size());
-  const int depth = depth_of(items);
-  return of(std::make_shared<Iterator>(Iterator{std::move(items), 0, depth}));
+  const Extent extent = extent_of(items);
+  return of(std::make_shared<Iterator>(Iterator{std::move(items), 0, extent}));
 }
 
 Value Value::range(Range range) {
@@ -153,11 +157,11 @@ Value Value::name_space(Namespace* attributes) {
   return of(attributes);
 }
 Value Value::function(Function function) {
-  function.depth = checked_depth(function.depth);
+  function.extent = including({}, function.extent);
   return of(std::make_shared<const Function>(std::move(function)));
 }
 Value Value::loop(std::shared_ptr<Loop> loop) {
-  loop->depth = depth_of(loop->items);
+  loop->extent = extent_of(loop->candidates.empty() ? loop->items : loop->candidates);
   return of(std::move(loop));
 }
 
@@ -244,28 +248,37 @@ bool Value::same_object(const Value& other) const {
   }
 }
 
-int Value::depth() const {
+Extent Value::extent() const {
   switch (kind()) {
     case Kind::kList:
     case Kind::kTuple:
     case Kind::kView:
-      return sequence().depth;
+      return sequence().extent;
     case Kind::kIterator:
-      return as_iterator().depth;
+      return as_iterator().extent;
     case Kind::kDict:
-      return as_dict().depth();
+      return as_dict().extent();
     case Kind::kFunction:
-      return as_function().depth;
+      return as_function().extent;
     case Kind::kLoop:
-      return as_loop().depth;
+      return as_loop().extent;
     default:
-      return 0;
+      return {};
   }
+}
+
+bool Loop::has(std::size_t position) {
+  while (position >= items.size()) {
+    if (fetch == nullptr || !fetch()) {
+      return false;
+    }
+  }
+  return true;
 }
 
 void Dict::set(const Value& key, Value value) {
   std::string encoded = encoded_key(key);
-  depth_ = std::max({depth_, checked_depth(value.depth()), checked_depth(key.depth())});
+  extent_ = including(including(extent_, value.extent()), key.extent());
   for (std::size_t i = 0; i < entries_.size() && entries_.size() <= kIndexedSize; ++i) {
     if (equal(entries_[i].first, key)) {
       entries_[i].second = std::move(value);

@@ -24,12 +24,20 @@ struct Arguments;
 /// A string longer than this, or a list with more elements, is an error and not an attempt.
 constexpr std::uint64_t kMaximumStringBytes = std::uint64_t{64} << 20;
 constexpr std::uint64_t kMaximumElements = std::uint64_t{1} << 20;
-/// Lists within lists within ...
+/// Lists within lists within ..., and the number of values that one value may hold in all (the same list within a list
+/// twice counts twice: whoever walks it does so).
 constexpr int kMaximumNesting = 600;
+constexpr std::uint64_t kMaximumWeight = std::uint64_t{1} << 22;
 
 /// Throws Error if a string of `bytes` or a list of `elements` would be too large.
 void require_string_size(std::uint64_t bytes);
 void require_element_count(std::uint64_t elements);
+
+/// How deep and how large a value is with all that it holds.
+struct Extent {
+  int depth = 0;
+  std::uint64_t weight = 1;
+};
 
 struct String {
   std::string text;
@@ -42,14 +50,14 @@ struct Sequence {
   Type type = Type::kList;
   std::string view_name;  ///< "dict_items", ... for a view
   std::vector<Value> items;
-  int depth = 0;
+  Extent extent;
 };
 
 /// What the lazy filters give (map, select, reverse, ...): can be walked once, has no length and cannot be printed.
 struct Iterator {
   std::vector<Value> items;
   std::size_t position = 0;
-  int depth = 0;
+  Extent extent;
 };
 
 struct Range {
@@ -69,15 +77,19 @@ struct Namespace {
 struct Function {
   std::string name;
   std::function<Value(Interpreter&, Arguments&)> call;
-  int depth = 0;
+  Extent extent;
 };
 
-/// The `loop` variable.
+/// The `loop` variable. Items that a filtering loop has not looked at yet are fetched when asked for.
 struct Loop {
   std::vector<Value> items;
   std::size_t index = 0;
-  bool sized = true;  ///< walks something that has a length
-  int depth = 0;
+  std::vector<Value> candidates;  ///< of a filtering loop
+  std::function<bool()> fetch;    ///< appends the next item, or says that there is none
+  Extent extent;
+
+  /// Whether there is an item at `position`.
+  bool has(std::size_t position);
 };
 
 enum class Kind {
@@ -146,8 +158,7 @@ class Value {
 
   /// Python's `is` for the values where it is well defined.
   bool same_object(const Value& other) const;
-  /// How deeply nested the value is: 0 for a scalar.
-  int depth() const;
+  Extent extent() const;
 
  private:
   using UndefinedPointer = std::shared_ptr<const std::string>;
@@ -176,14 +187,14 @@ class Dict {
   const Value* find(const Value& key) const;
   const Value* find(std::string_view key) const;
   const std::vector<std::pair<Value, Value>>& entries() const { return entries_; }
-  int depth() const { return depth_; }
+  Extent extent() const { return extent_; }
 
  private:
   const Value* find_encoded(const std::string& encoded) const;
 
   std::vector<std::pair<Value, Value>> entries_;
   std::unordered_map<std::string, std::size_t> index_;
-  int depth_ = 0;
+  Extent extent_;
 };
 
 /// Arguments of a call, evaluated.

@@ -276,8 +276,6 @@ std::int64_t length(const Value& value) {
       return value.as_range().length();
     case Kind::kDict:
       return static_cast<std::int64_t>(value.as_dict().entries().size());
-    case Kind::kLoop:
-      return static_cast<std::int64_t>(value.as_loop().items.size());
     case Kind::kIterator:
       base::fail("object of type 'generator' has no length (put `| list` before it)");
     default:

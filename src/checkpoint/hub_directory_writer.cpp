@@ -1,0 +1,183 @@
+#include "checkpoint/hub_directory_writer.h"
+
+#include <algorithm>
+#include <system_error>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/files.h"
+#include "base/text.h"
+#include "checkpoint/hub_index.h"
+#include "checkpoint/hub_names.h"
+#include "checkpoint/pending_directory.h"
+
+namespace flyover::checkpoint {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// One weights file and its tensors in the order in which they are written.
+struct Shard {
+  std::string file;
+  std::vector<TensorSpec> tensors;
+};
+
+/// transformers refuses files without it.
+const std::map<std::string, std::string>& shard_metadata() {
+  static const std::map<std::string, std::string> metadata = {{"format", "pt"}};
+  return metadata;
+}
+
+std::vector<Shard> split_into_shards(const ModelDirectoryContents& contents) {
+  std::vector<Shard> shards(1);
+  std::uint64_t shard_bytes = 0;
+  for (const TensorSpec& tensor : contents.tensors) {
+    const std::uint64_t bytes = byte_count(tensor);
+    const bool fits = bytes <= contents.max_shard_bytes && shard_bytes <= contents.max_shard_bytes - bytes;
+    if (!fits && !shards.back().tensors.empty()) {
+      shards.emplace_back();
+      shard_bytes = 0;
+    }
+    shards.back().tensors.push_back(tensor);
+    shard_bytes += bytes;
+  }
+  for (std::size_t i = 0; i < shards.size(); ++i) {
+    sort_for_writing(shards[i].tensors);
+    shards[i].file = shards.size() == 1 ? std::string(kSingleWeightsFile)
+                                        : fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
+  }
+  return shards;
+}
+
+std::string index_text(const std::vector<Shard>& shards) {
+  WeightMap weight_map;
+  std::uint64_t total = 0;
+  for (const Shard& shard : shards) {
+    for (const TensorSpec& tensor : shard.tensors) {
+      base::check(weight_map.emplace(tensor.name, shard.file).second, "the tensor \"{}\" is written twice",
+                  tensor.name);
+      total += byte_count(tensor);
+    }
+  }
+  return format_hub_index(weight_map, total);
+}
+
+std::string config_text(const base::Json& config) {
+  return config.dump(2) + "\n";
+}
+
+/// Names of the files that are copied from the tokenizer's directory.
+std::vector<std::string> files_to_copy(const ModelDirectoryContents& contents) {
+  std::vector<std::string> names;
+  if (!contents.tokenizer_source) {
+    return names;
+  }
+  std::error_code error;
+  base::require(fs::is_directory(*contents.tokenizer_source, error), "{}: no such directory to copy the tokenizer from",
+                contents.tokenizer_source->string());
+  for (const std::string_view name : kCompanionFiles) {
+    const bool is_there = fs::exists(*contents.tokenizer_source / name, error);
+    if (is_there && !contents.extra_files.contains(std::string(name))) {
+      names.emplace_back(name);
+    }
+  }
+  return names;
+}
+
+/// Absolute, without "." and a final slash, so that it has a name and a parent.
+fs::path normal_path(const fs::path& target) {
+  fs::path path = fs::absolute(target).lexically_normal();
+  if (!path.has_filename()) {
+    path = path.parent_path();
+  }
+  base::require(path.has_filename(), "{}: is not a place for a model directory", target.string());
+  return path;
+}
+
+void write_shard(const fs::path& directory, const Shard& shard, const ModelDirectoryContents& contents) {
+  SafetensorsWriter writer(directory / shard.file, shard.tensors, shard_metadata());
+  for (const TensorSpec& tensor : shard.tensors) {
+    contents.write_tensor(tensor, [&](std::span<const std::byte> piece) { writer.write(tensor.name, piece); });
+  }
+  writer.commit();
+}
+
+}  // namespace
+
+std::uint64_t required_bytes(const base::Json& config, const ModelDirectoryContents& contents) {
+  const std::vector<Shard> shards = split_into_shards(contents);
+  std::uint64_t bytes = config_text(config).size() + (shards.size() > 1 ? index_text(shards).size() : 0);
+  for (const Shard& shard : shards) {
+    bytes += safetensors_file_bytes(shard.tensors, shard_metadata());
+  }
+  for (const auto& [name, text] : contents.extra_files) {
+    bytes += text.size();
+  }
+  for (const std::string& name : files_to_copy(contents)) {
+    std::error_code error;
+    const std::uintmax_t size = fs::file_size(*contents.tokenizer_source / name, error);
+    base::require(!error, "{}: cannot read its size: {}", (*contents.tokenizer_source / name).string(),
+                  error.message());
+    bytes += size;
+  }
+  return bytes;
+}
+
+void require_disk_space(const fs::path& path, std::uint64_t bytes) {
+  const std::uint64_t available = base::available_disk_bytes(path);
+  base::require(bytes <= available,
+                "{}: needs {} of disk space, {} are free; make room for {} more or choose another disk", path.string(),
+                base::format_bytes(bytes), base::format_bytes(available),
+                base::format_bytes(bytes - std::min(bytes, available)));
+}
+
+void require_model_directory_writable(const fs::path& target, bool replace_existing) {
+  const fs::path path = normal_path(target);
+  std::error_code error;
+  base::require(fs::is_directory(path.parent_path(), error), "{}: the directory {} does not exist; create it first",
+                target.string(), path.parent_path().string());
+  const fs::file_status status = fs::symlink_status(path, error);
+  if (status.type() == fs::file_type::not_found) {
+    return;
+  }
+  base::require(status.type() == fs::file_type::directory,
+                "{}: exists and is not a directory; remove it or choose another place", target.string());
+  if (fs::is_empty(path, error) && !error) {
+    return;
+  }
+  base::require(replace_existing, "{}: exists and is not empty; remove it or choose another place", target.string());
+  base::require(fs::exists(path / kConfigFile, error),
+                "{}: is not replaced because it holds no {}, so it is not a model directory; remove it or choose "
+                "another place",
+                target.string(), kConfigFile);
+}
+
+void write_model_directory(const fs::path& target, const base::Json& config, const ModelDirectoryContents& contents,
+                           bool replace_existing) {
+  const fs::path path = normal_path(target);
+  require_model_directory_writable(path, replace_existing);
+  recover_interrupted_write(path);
+  require_model_directory_writable(path, replace_existing);  // what was put back may not be replaced unasked either
+  require_disk_space(path, required_bytes(config, contents));
+  const std::vector<Shard> shards = split_into_shards(contents);
+  PendingDirectory pending(path);
+  for (const Shard& shard : shards) {
+    write_shard(pending.path(), shard, contents);
+  }
+  if (shards.size() > 1) {
+    base::write_file_atomically(pending.path() / kIndexFile, index_text(shards));
+  }
+  for (const std::string& name : files_to_copy(contents)) {
+    base::write_file_atomically(pending.path() / name, base::read_file(*contents.tokenizer_source / name));
+  }
+  for (const auto& [name, text] : contents.extra_files) {
+    base::check(fs::path(name).filename() == name && name != kConfigFile && !name.starts_with("model"),
+                "\"{}\" is not a name for an extra file", name);
+    base::write_file_atomically(pending.path() / name, text);
+  }
+  base::write_file_atomically(pending.path() / kConfigFile, config_text(config));
+  pending.move_into_place();
+}
+
+}  // namespace flyover::checkpoint

@@ -1,0 +1,32 @@
+#include "devices/cpu/device.h"
+
+#include <fmt/core.h>
+
+#include "base/threads.h"
+#include "devices/cpu/families.h"
+#include "devices/host_device.h"
+
+namespace flyover::devices::cpu {
+
+KernelTable kernel_table(InstructionSet set) {
+  KernelTable table;
+  add_matmul_kernels(table, set);
+  add_attention_kernels(table, set);
+  add_norm_kernels(table, set);
+  add_rope_kernels(table, set);
+  add_mlp_kernels(table, set);
+  add_rows_kernels(table, set);
+  add_loss_kernels(table, set);
+  add_optimizer_kernels(table, set);
+  add_elementwise_kernels(table, set);
+  add_sample_kernels(table, set);
+  return table;
+}
+
+std::unique_ptr<Device> make_device(int threads, InstructionSet set) {
+  const int count = threads == 0 ? base::available_cores() : threads;
+  return std::make_unique<HostDevice>("cpu", fmt::format("{} thread{}, {}", count, count == 1 ? "" : "s", name_of(set)),
+                                      kernel_table(set), count);
+}
+
+}  // namespace flyover::devices::cpu

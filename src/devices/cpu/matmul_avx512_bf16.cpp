@@ -1,0 +1,47 @@
+// The AVX512-BF16 micro-kernel: 12 x 32 sums by vdpbf16ps, two elements of the depth at a time.
+#include "devices/cpu/matmul_avx512.h"
+
+namespace flyover::devices::cpu::matmul {
+namespace {
+
+using namespace avx512;
+
+template <int kRows>
+__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512cd,avx512bf16,avx2,fma"))) void multiply(
+    const Tile& tile) {
+  __m512 sums[kRows][2];
+  start_sums<kRows>(tile, sums);
+  prefetch_result<kRows>(tile);
+  const std::uint32_t* a = tile.a;
+  const std::uint32_t* b = tile.b;
+  const std::byte* prefetch = tile.prefetch;
+#pragma GCC unroll 2
+  for (std::int64_t step = tile.steps; step > 0; --step) {
+    const auto low = (__m512bh)_mm512_loadu_si512(b);
+    const auto high = (__m512bh)_mm512_loadu_si512(b + 16);
+    _mm_prefetch(prefetch, _MM_HINT_T1);
+#pragma GCC unroll 12
+    for (int r = 0; r < kRows; ++r) {
+      const auto factor = (__m512bh)_mm512_set1_epi32(static_cast<int>(a[r]));
+      sums[r][0] = _mm512_dpbf16_ps(sums[r][0], factor, low);
+      sums[r][1] = _mm512_dpbf16_ps(sums[r][1], factor, high);
+    }
+    a += kRows;
+    b += kPanelColumns;
+    prefetch += 64;
+  }
+  finish_sums<kRows>(tile, sums);
+}
+
+}  // namespace
+
+const MicroKernel kAvx512Bf16Pairs = {
+    kPanelRows,
+    kPanelColumns,
+    2,
+    pack_dense_depth_pairs,
+    pack_dense_rows_pairs,
+    {nullptr, multiply<1>, multiply<2>, multiply<3>, multiply<4>, multiply<5>, multiply<6>, multiply<7>, multiply<8>,
+     multiply<9>, multiply<10>, multiply<11>, multiply<12>}};
+
+}  // namespace flyover::devices::cpu::matmul

@@ -1,0 +1,172 @@
+// Packing of operands into panels with AVX-512.
+#include <algorithm>
+#include <cstring>
+
+#include "devices/cpu/matmul_avx512.h"
+
+namespace flyover::devices::cpu::matmul::avx512 {
+namespace {
+
+enum class Format { kF32, kPairs, kWidened };
+
+constexpr int kLanes = 16;
+
+FLYOVER_AVX512_INLINE __m128 load_four(const char* from) {
+  return _mm_castsi128_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+}
+
+/// Four words of up to 16 rows, transposed: out[w] holds word w of rows 0 .. 15. Row r + 4 * q is at rows[r + 4 * q].
+template <int kQuads>
+FLYOVER_AVX512_INLINE void transpose_four_words(const char* const (&rows)[kLanes], std::int64_t offset,
+                                                __m512i (&out)[4]) {
+  __m512 gathered[4];
+#pragma GCC unroll 4
+  for (int r = 0; r < 4; ++r) {
+    gathered[r] = _mm512_castps128_ps512(load_four(rows[r] + offset));
+    if constexpr (kQuads > 1) {
+      gathered[r] = _mm512_mask_broadcast_f32x4(gathered[r], 0x00F0, load_four(rows[r + 4] + offset));
+    }
+    if constexpr (kQuads > 2) {
+      gathered[r] = _mm512_mask_broadcast_f32x4(gathered[r], 0x0F00, load_four(rows[r + 8] + offset));
+    }
+    if constexpr (kQuads > 3) {
+      gathered[r] = _mm512_mask_broadcast_f32x4(gathered[r], 0xF000, load_four(rows[r + 12] + offset));
+    }
+  }
+  const __m512d low01 = _mm512_castps_pd(_mm512_unpacklo_ps(gathered[0], gathered[1]));
+  const __m512d low23 = _mm512_castps_pd(_mm512_unpacklo_ps(gathered[2], gathered[3]));
+  const __m512d high01 = _mm512_castps_pd(_mm512_unpackhi_ps(gathered[0], gathered[1]));
+  const __m512d high23 = _mm512_castps_pd(_mm512_unpackhi_ps(gathered[2], gathered[3]));
+  out[0] = _mm512_castpd_si512(_mm512_unpacklo_pd(low01, low23));
+  out[1] = _mm512_castpd_si512(_mm512_unpackhi_pd(low01, low23));
+  out[2] = _mm512_castpd_si512(_mm512_unpacklo_pd(high01, high23));
+  out[3] = _mm512_castpd_si512(_mm512_unpackhi_pd(high01, high23));
+}
+
+/// Stores what a source word becomes in the panel (two steps where bf16 is widened); returns where the next one goes.
+template <Format kFormat>
+FLYOVER_AVX512_INLINE std::uint32_t* store_word(std::uint32_t* out, int width, __m512i word, bool both) {
+  if constexpr (kFormat == Format::kWidened) {
+    _mm512_storeu_si512(out, _mm512_slli_epi32(word, 16));
+    out += width;
+    if (both) {
+      _mm512_storeu_si512(out, _mm512_and_si512(word, _mm512_set1_epi32(static_cast<int>(0xFFFF0000u))));
+      out += width;
+    }
+    return out;
+  }
+  _mm512_storeu_si512(out, word);
+  return out + width;
+}
+
+/// 4 * kQuads rows at most, of which the pointers beyond the last one repeat it. Source words are 32 bits wide: one
+/// f32 or two bf16.
+template <Format kFormat, int kQuads>
+FLYOVER_AVX512 void pack_group(const char* const (&rows)[kLanes], std::int64_t elements, int width,
+                               std::uint32_t* out) {
+  constexpr int kElementBytes = kFormat == Format::kF32 ? 4 : 2;
+  const std::int64_t bytes = elements * kElementBytes;
+  __m512i words[4];
+  std::int64_t offset = 0;
+  for (; offset + 16 <= bytes; offset += 16) {
+    transpose_four_words<kQuads>(rows, offset, words);
+#pragma GCC unroll 4
+    for (int w = 0; w < 4; ++w) {
+      out = store_word<kFormat>(out, width, words[w], true);
+    }
+  }
+  if (offset == bytes) {
+    return;
+  }
+  // The last words of each row, copied to where 16 bytes can be read; the missing half of a pair is zero.
+  alignas(16) char copies[kLanes][16] = {};
+  const char* tails[kLanes];
+  for (int r = 0; r < kLanes; ++r) {
+    if (r < 4 * kQuads) {
+      std::memcpy(copies[r], rows[r] + offset, static_cast<std::size_t>(bytes - offset));
+    }
+    tails[r] = copies[r];
+  }
+  transpose_four_words<kQuads>(tails, 0, words);
+  for (int w = 0; offset < bytes; ++w, offset += 4) {
+    out = store_word<kFormat>(out, width, words[w], bytes - offset >= 4);
+  }
+}
+
+template <Format kFormat>
+void pack_dense_depth(const Source& source, const PanelRegion& region, std::uint32_t* panel) {
+  constexpr int kElementBytes = kFormat == Format::kF32 ? 4 : 2;
+  constexpr int kDepthPerStep = kFormat == Format::kPairs ? 2 : 1;
+  const std::int64_t begin = region.step * kDepthPerStep;
+  const std::int64_t elements = std::min(region.steps * kDepthPerStep, source.depth - begin);
+  for (int group = 0; group < region.count; group += kLanes) {
+    const int count = std::min(kLanes, region.count - group);
+    const char* rows[kLanes];
+    for (int r = 0; r < kLanes; ++r) {
+      const std::int64_t row = region.row + group + std::min(r, count - 1);
+      rows[r] = static_cast<const char*>(source.data) + (row * source.stride + begin) * kElementBytes;
+    }
+    std::uint32_t* out = panel + group;
+    if (count > 12) {
+      pack_group<kFormat, 4>(rows, elements, region.width, out);
+    } else if (count > 8) {
+      pack_group<kFormat, 3>(rows, elements, region.width, out);
+    } else if (count > 4) {
+      pack_group<kFormat, 2>(rows, elements, region.width, out);
+    } else {
+      pack_group<kFormat, 1>(rows, elements, region.width, out);
+    }
+  }
+}
+
+template <Format kFormat>
+FLYOVER_AVX512 void pack_dense_rows(const Source& source, const PanelRegion& region, std::uint32_t* panel) {
+  constexpr int kElementBytes = kFormat == Format::kF32 ? 4 : 2;
+  constexpr int kDepthPerStep = kFormat == Format::kPairs ? 2 : 1;
+  const std::int64_t next = source.stride * kElementBytes;
+  for (std::int64_t step = 0; step < region.steps; ++step) {
+    const std::int64_t index = (region.step + step) * kDepthPerStep;
+    const char* from = static_cast<const char*>(source.data) + index * next + region.row * kElementBytes;
+    for (int group = 0; group < region.count; group += kLanes) {
+      const int count = std::min(kLanes, region.count - group);
+      const auto mask = static_cast<__mmask16>((1u << count) - 1u);
+      const char* lanes = from + group * kElementBytes;
+      __m512i words;
+      if constexpr (kFormat == Format::kF32) {
+        words = _mm512_maskz_loadu_epi32(mask, lanes);
+      } else if constexpr (kFormat == Format::kWidened) {
+        words = _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, lanes)), 16);
+      } else {
+        words = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, lanes));
+        if (index + 1 < source.depth) {
+          const __m512i odd = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, lanes + next));
+          words = _mm512_or_si512(words, _mm512_slli_epi32(odd, 16));
+        }
+      }
+      _mm512_storeu_si512(panel + step * region.width + group, words);
+    }
+  }
+}
+
+}  // namespace
+
+void pack_dense_depth_f32(const Source& source, const PanelRegion& region, std::uint32_t* panel) {
+  pack_dense_depth<Format::kF32>(source, region, panel);
+}
+void pack_dense_depth_pairs(const Source& source, const PanelRegion& region, std::uint32_t* panel) {
+  pack_dense_depth<Format::kPairs>(source, region, panel);
+}
+void pack_dense_depth_widened(const Source& source, const PanelRegion& region, std::uint32_t* panel) {
+  pack_dense_depth<Format::kWidened>(source, region, panel);
+}
+void pack_dense_rows_f32(const Source& source, const PanelRegion& region, std::uint32_t* panel) {
+  pack_dense_rows<Format::kF32>(source, region, panel);
+}
+void pack_dense_rows_pairs(const Source& source, const PanelRegion& region, std::uint32_t* panel) {
+  pack_dense_rows<Format::kPairs>(source, region, panel);
+}
+void pack_dense_rows_widened(const Source& source, const PanelRegion& region, std::uint32_t* panel) {
+  pack_dense_rows<Format::kWidened>(source, region, panel);
+}
+
+}  // namespace flyover::devices::cpu::matmul::avx512

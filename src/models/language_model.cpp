@@ -1,0 +1,25 @@
+#include "models/language_model.h"
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "models/llama/model.h"
+
+namespace flyover::models {
+
+double training_flops(const ModelSummary& summary, std::int64_t tokens, std::int64_t visible_pairs) {
+  const double matrices = 6.0 * static_cast<double>(summary.matrix_parameters) * static_cast<double>(tokens);
+  const double attention = 12.0 * static_cast<double>(summary.layers * summary.heads * summary.head_dim) *
+                           static_cast<double>(visible_pairs);
+  return matrices + attention;
+}
+
+std::unique_ptr<LanguageModel> make_model(const base::Json& config, std::string_view source) {
+  const std::string type = base::get_string(config, "model_type", source);
+  if (type == "llama") {
+    return std::make_unique<llama::Model>(llama::parse_config(config, source));
+  }
+  base::fail("{}: model_type \"{}\" is not supported (supported: llama)", source, type);
+}
+
+}  // namespace flyover::models

@@ -1,0 +1,108 @@
+#include "models/llama/model.h"
+
+#include <fmt/core.h>
+
+#include "models/llama/weights.h"
+#include "ops/elementwise.h"
+#include "ops/linear.h"
+
+namespace flyover::models::llama {
+
+using autograd::Tape;
+using autograd::Variable;
+
+Model::Model(const Config& config)
+    : config_(config),
+      embedding_(parameters_.add(embedding_spec(config))),
+      output_(embedding_),
+      inverse_frequencies_(nn::inverse_frequencies(config.rope_theta, config.head_dim, config.rope_scaling)) {
+  for (std::int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+    layers_.push_back(make_layer(layer));
+  }
+  const auto epsilon = static_cast<float>(config.rms_norm_eps);
+  final_norm_ = {parameters_.add(final_norm_spec(config)), epsilon};
+  if (!config.tie_word_embeddings) {
+    output_ = parameters_.add(output_spec(config));
+  }
+  summary_ = {"llama",
+              config.num_hidden_layers,
+              config.hidden_size,
+              config.vocab_size,
+              config.num_attention_heads,
+              config.head_dim,
+              config.num_key_value_heads * config.head_dim,
+              config.max_position_embeddings,
+              0};
+  for (const autograd::Parameter& parameter : parameters_.all()) {
+    const autograd::ParameterRole role = parameter.spec.role;
+    if (role == autograd::ParameterRole::kMatrix || role == autograd::ParameterRole::kOutput ||
+        (role == autograd::ParameterRole::kEmbedding && config.tie_word_embeddings)) {
+      summary_.matrix_parameters += parameter.spec.shape.elements();
+    }
+  }
+}
+
+Model::Layer Model::make_layer(std::int64_t index) {
+  const auto epsilon = static_cast<float>(config_.rms_norm_eps);
+  const auto linear = [&](autograd::ParameterSpec weight,
+                          autograd::ParameterSpec (*bias)(const Config&, std::int64_t)) {
+    nn::Linear layer{parameters_.add(std::move(weight)), {}};
+    if (bias != nullptr && config_.attention_bias) {
+      layer.bias = parameters_.add(bias(config_, index));
+    }
+    return layer;
+  };
+  Layer layer;
+  layer.attention_norm = {parameters_.add(layer_norm_spec(config_, index, "input_layernorm")), epsilon};
+  layer.attention.qkv = linear(qkv_spec(config_, index), &qkv_bias_spec);
+  layer.attention.output = linear(attention_output_spec(config_, index), &attention_output_bias_spec);
+  layer.attention.layout = {config_.num_attention_heads, config_.num_key_value_heads, config_.head_dim};
+  layer.mlp_norm = {parameters_.add(layer_norm_spec(config_, index, "post_attention_layernorm")), epsilon};
+  layer.mlp.gate_up = linear(gate_up_spec(config_, index), nullptr);
+  layer.mlp.down = linear(down_spec(config_, index), nullptr);
+  return layer;
+}
+
+double Model::initialisation(const autograd::Parameter& parameter) const {
+  switch (parameter.spec.role) {
+    case autograd::ParameterRole::kNorm:
+      return 0.0;
+    case autograd::ParameterRole::kBias:
+      return -1.0;
+    default:
+      return config_.initializer_range;
+  }
+}
+
+ops::RopeAngles Model::rope_angles(tensor::Stream& stream, const nn::TokenBatch& batch) const {
+  const auto pairs = static_cast<std::int64_t>(inverse_frequencies_.size());
+  const tensor::Tensor frequencies = stream.upload(inverse_frequencies_, {pairs});
+  const auto exact = kernels::statistics_dtype(parameters_[embedding_].value.dtype());
+  ops::RopeAngles angles{stream.empty({batch.count(), pairs}, exact), stream.empty({batch.count(), pairs}, exact)};
+  stream.launch(
+      kernels::RopeTable{batch.positions.view(), frequencies.view(), angles.cosine.view(), angles.sine.view()});
+  return angles;
+}
+
+Variable Model::hidden_states(Tape& tape, const nn::TokenBatch& batch, const nn::KeyValueCache* cache,
+                              const tensor::Tensor* cache_rows) const {
+  const ops::RopeAngles angles = rope_angles(tape.stream(), batch);
+  Variable hidden = ops::embedding(tape, batch.tokens, embedding_);
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    const auto forward = [this, i, angles, span = batch.span, cache, cache_rows](Tape& t, const Variable& x) {
+      const Layer& layer = layers_[i];
+      ops::LayerCache layer_cache;
+      if (cache != nullptr) {
+        layer_cache = cache->layer(static_cast<std::int64_t>(i), *cache_rows);
+      }
+      const Variable mixed =
+          layer.attention(t, layer.attention_norm(t, x), angles, span, cache != nullptr ? &layer_cache : nullptr);
+      const Variable attended = ops::add(t, x, mixed);
+      return ops::add(t, attended, layer.mlp(t, layer.mlp_norm(t, attended)));
+    };
+    hidden = tape.block(fmt::format("layer.{}", i), hidden, forward);
+  }
+  return final_norm_(tape, hidden);
+}
+
+}  // namespace flyover::models::llama

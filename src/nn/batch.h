@@ -1,0 +1,44 @@
+// A micro-batch as models see it: packed documents on the device, and what the host knows of them.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "ops/attention.h"
+#include "ops/loss.h"
+#include "tensor/stream.h"
+
+namespace flyover::nn {
+
+using tensor::Tensor;
+
+/// Packed documents of one micro-batch on the host. A document's tokens are neighbours; positions restart with each.
+struct PackedTokens {
+  std::vector<std::int32_t> tokens;
+  std::vector<std::int64_t> document_lengths;  ///< sums to tokens.size(); none is zero
+
+  /// Per token: what it should predict (kernels::kIgnoredTarget = nothing) and the weight of that in the loss. Empty
+  /// where nothing is trained.
+  std::vector<std::int32_t> targets;
+  std::vector<float> weights;
+};
+
+/// The same on the device.
+struct TokenBatch {
+  Tensor tokens;     ///< [tokens] i32
+  Tensor positions;  ///< [tokens] i32, position within the document
+  ops::AttentionSpan span;
+  ops::LossTargets targets;  ///< undefined tensors where nothing is trained
+  std::int64_t target_count = 0;
+  std::int64_t count() const { return tokens.size(0); }
+};
+
+/// Uploads a micro-batch; weights in `exact` (f32, or f64 for finite differences). Throws InternalError where lengths
+/// disagree.
+TokenBatch upload(tensor::Stream& stream, const PackedTokens& packed, tensor::DType exact = tensor::DType::kF32);
+
+/// Number of (query, visible key) pairs of documents of these lengths under causal attention.
+std::int64_t causal_pairs(std::span<const std::int64_t> document_lengths);
+
+}  // namespace flyover::nn

@@ -1,0 +1,26 @@
+// Rotary frequencies as configurations describe them.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace flyover::nn {
+
+/// `rope_scaling` of a configuration.
+struct RopeScaling {
+  enum class Kind : std::uint8_t { kNone, kLinear, kLlama3 };
+  Kind kind = Kind::kNone;
+  double factor = 1.0;
+  double low_frequency_factor = 1.0;
+  double high_frequency_factor = 4.0;
+  double original_max_position_embeddings = 8192.0;
+};
+
+/// Angle per position of each pair: theta^(-2 i / rotary_dim), i = 0 .. rotary_dim / 2 - 1, rounded to fp32, then
+/// scaled. kLinear divides all by the factor. kLlama3 divides those whose wavelength exceeds original /
+/// low_frequency_factor, keeps those below original / high_frequency_factor and interpolates in between (Llama 3.1
+/// model card).
+std::vector<float> inverse_frequencies(double theta, std::int64_t rotary_dim, const RopeScaling& scaling);
+
+}  // namespace flyover::nn

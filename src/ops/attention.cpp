@@ -1,0 +1,124 @@
+#include "ops/attention.h"
+
+#include <cmath>
+#include <utility>
+
+#include "base/error.h"
+
+namespace flyover::ops {
+namespace {
+
+using autograd::BackwardPass;
+using autograd::Saved;
+using autograd::Tape;
+using autograd::Tensor;
+using autograd::Variable;
+
+/// The heads [first, first + count) of a fused tensor as [tokens, count, head_dim].
+kernels::View heads(const Tensor& fused, const HeadLayout& layout, std::int64_t first, std::int64_t count) {
+  return fused.columns(first * layout.head_dim, count * layout.head_dim).split_last(count, layout.head_dim).view();
+}
+kernels::View queries(const Tensor& qkv, const HeadLayout& layout) {
+  return heads(qkv, layout, 0, layout.heads);
+}
+kernels::View keys(const Tensor& qkv, const HeadLayout& layout) {
+  return heads(qkv, layout, layout.heads, layout.kv_heads);
+}
+kernels::View values(const Tensor& qkv, const HeadLayout& layout) {
+  return heads(qkv, layout, layout.heads + layout.kv_heads, layout.kv_heads);
+}
+
+float softmax_scale(const HeadLayout& layout) {
+  return 1.0f / std::sqrt(static_cast<float>(layout.head_dim));
+}
+
+class Rope final : public autograd::Operation {
+ public:
+  Rope(const HeadLayout& layout, RopeAngles angles, kernels::RopePairing pairing)
+      : layout_(layout), angles_(std::move(angles)), pairing_(pairing) {}
+  std::string_view name() const override { return "rope"; }
+  void backward_inputs(BackwardPass& pass) override {
+    if (pass.needs(0)) {
+      const Tensor gradient = pass.own_output_gradient();
+      pass.stream().launch(kernels::RopeApply{heads(gradient, layout_, 0, layout_.heads + layout_.kv_heads),
+                                              angles_.cosine.view(), angles_.sine.view(), pairing_, true});
+      pass.pass_input_gradient(0, gradient);
+    }
+  }
+
+ private:
+  HeadLayout layout_;
+  RopeAngles angles_;
+  kernels::RopePairing pairing_;
+};
+
+class Attention final : public autograd::Operation {
+ public:
+  Attention(Saved qkv, Tensor y, Tensor log_sum_exp, const HeadLayout& layout, AttentionSpan span)
+      : qkv_(std::move(qkv)),
+        y_(std::move(y)),
+        log_sum_exp_(std::move(log_sum_exp)),
+        layout_(layout),
+        span_(std::move(span)) {}
+  std::string_view name() const override { return "attention"; }
+  void backward_inputs(BackwardPass& pass) override {
+    if (!pass.needs(0)) {
+      return;
+    }
+    const Tensor qkv = pass.get(qkv_);
+    pass.write_input_gradient(0, [&](const Tensor& gradient) {
+      pass.stream().launch(kernels::AttentionBackward{
+          queries(qkv, layout_), keys(qkv, layout_), values(qkv, layout_), heads(y_, layout_, 0, layout_.heads),
+          log_sum_exp_.view(), heads(pass.output_gradient(), layout_, 0, layout_.heads), span_.sequences.view(),
+          queries(gradient, layout_), keys(gradient, layout_), values(gradient, layout_), softmax_scale(layout_),
+          span_.visible_pairs});
+    });
+  }
+
+ private:
+  Saved qkv_;
+  Tensor y_;
+  Tensor log_sum_exp_;
+  HeadLayout layout_;
+  AttentionSpan span_;
+};
+
+}  // namespace
+
+Variable rope(Tape& tape, const Variable& qkv, const HeadLayout& layout, const RopeAngles& angles,
+              kernels::RopePairing pairing) {
+  tape.stream().launch(kernels::RopeApply{heads(qkv.value, layout, 0, layout.heads + layout.kv_heads),
+                                          angles.cosine.view(), angles.sine.view(), pairing, false});
+  return tape.record(std::make_unique<Rope>(layout, angles, pairing), qkv.value, {qkv});
+}
+
+Variable attention(Tape& tape, const Variable& qkv, const HeadLayout& layout, const AttentionSpan& span,
+                   const LayerCache* cache) {
+  tensor::Stream& stream = tape.stream();
+  const Tensor& fused = qkv.value;
+  Tensor y = stream.empty({fused.size(0), layout.heads * layout.head_dim}, fused.dtype());
+  Tensor log_sum_exp = stream.empty({fused.size(0), layout.heads}, kernels::statistics_dtype(fused.dtype()));
+  kernels::AttentionForward forward{queries(fused, layout),
+                                    keys(fused, layout),
+                                    values(fused, layout),
+                                    span.sequences.view(),
+                                    heads(y, layout, 0, layout.heads),
+                                    log_sum_exp.view(),
+                                    softmax_scale(layout),
+                                    span.visible_pairs};
+  if (cache != nullptr) {
+    base::check(!tape.recording(), "attention over a cache has no backward pass");
+    const std::int64_t width = layout.kv_heads * layout.head_dim;
+    const std::int64_t first = layout.heads * layout.head_dim;
+    stream.launch(kernels::ScatterRows{fused.columns(first, width).view(), cache->rows.view(), cache->keys.view()});
+    stream.launch(
+        kernels::ScatterRows{fused.columns(first + width, width).view(), cache->rows.view(), cache->values.view()});
+    forward.k = heads(cache->keys, layout, 0, layout.kv_heads);
+    forward.v = heads(cache->values, layout, 0, layout.kv_heads);
+  }
+  stream.launch(forward);
+  auto operation = std::make_unique<Attention>(tape.save(qkv), y, std::move(log_sum_exp), layout, span);
+  return tape.record(std::move(operation), std::move(y), {qkv});
+}
+
+}  // namespace flyover::ops

@@ -1,0 +1,44 @@
+// Rotary embedding and causal attention on a fused query-key-value tensor.
+#pragma once
+
+#include "autograd/tape.h"
+
+namespace flyover::ops {
+
+/// Cosines and sines of the rotary angles of a batch, [tokens, pairs] each.
+struct RopeAngles {
+  autograd::Tensor cosine;
+  autograd::Tensor sine;
+};
+
+/// How the last axis of a fused query-key-value tensor is cut: [heads | kv_heads | kv_heads] times head_dim.
+struct HeadLayout {
+  std::int64_t heads = 0;
+  std::int64_t kv_heads = 0;
+  std::int64_t head_dim = 0;
+};
+
+/// Rotates the query and key heads of qkv, in place: the caller must not use `qkv` afterwards.
+/// qkv: [tokens, (heads + 2 * kv_heads) * head_dim].
+autograd::Variable rope(autograd::Tape& tape, const autograd::Variable& qkv, const HeadLayout& layout,
+                        const RopeAngles& angles, kernels::RopePairing pairing);
+
+/// Keys and values of one layer in a cache, [cache rows, kv_heads * head_dim] each, and where this batch's tokens go.
+struct LayerCache {
+  autograd::Tensor keys;
+  autograd::Tensor values;
+  autograd::Tensor rows;  ///< [tokens] i32
+};
+
+/// Which tokens see which (kernels::AttentionForward::sequences), on the device, and how many pairs that makes.
+struct AttentionSpan {
+  autograd::Tensor sequences;  ///< [documents, 4] i32
+  std::int64_t visible_pairs = 0;
+};
+
+/// Causal softmax attention; result: [tokens, heads * head_dim]. With a cache the keys and values of this batch are
+/// first written to it and the sequences' key rows are rows of the cache; there is no backward pass then.
+autograd::Variable attention(autograd::Tape& tape, const autograd::Variable& qkv, const HeadLayout& layout,
+                             const AttentionSpan& span, const LayerCache* cache);
+
+}  // namespace flyover::ops

@@ -1,0 +1,106 @@
+// Random cases for every kernel: arguments with operands in host memory. What a kernel must do with them is not here.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <fmt/core.h>
+
+#include "devices/support/operands.h"
+#include "kernels/all.h"
+
+namespace flyover::tests {
+
+/// How far an output may be off where its terms cancel: the size of the terms of its sums (0 = judge by the output).
+struct Magnitude {
+  std::string_view field;
+  double size;
+};
+
+/// Fills the arguments of one case. `dtype` is f32, bf16 or f64: the type of the activations; a kernel that has none
+/// takes what goes with it (master weights and logits are f32 where the activations are bf16). A kernel without a
+/// maker does not compile.
+std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::MatMul& kernel);
+std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::RmsNormForward& kernel);
+std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::RmsNormBackward& kernel);
+std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::RmsNormWeightGradient& kernel);
+std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::AttentionForward& kernel);
+std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::AttentionBackward& kernel);
+std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::RopeTable& kernel);
+std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::RopeApply& kernel);
+std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::SwiGluForward& kernel);
+std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::SwiGluBackward& kernel);
+std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::GatherRows& kernel);
+std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::ScatterRows& kernel);
+std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::ScatterAddRows& kernel);
+std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::LogProbability& kernel);
+std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::CrossEntropy& kernel);
+std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::WeightedSum& kernel);
+std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::AdamW& kernel);
+std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::SumOfSquares& kernel);
+std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::ClipCoefficient& kernel);
+std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::FindNonFinite& kernel);
+std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::Fill& kernel);
+std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::Copy& kernel);
+std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::Add& kernel);
+std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::AddBias& kernel);
+std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::SumRows& kernel);
+std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::Sample& kernel);
+
+/// A kernel's arguments and the memory that they point to.
+template <typename Kernel>
+struct KernelCase {
+  int number = 0;
+  Kernel kernel;
+  OperandMemory memory;
+  std::vector<Magnitude> magnitudes;
+
+  /// The same case with its own copy of every operand; operands that shared memory still do.
+  KernelCase copy() const {
+    KernelCase result{number, kernel, memory.copy(), magnitudes};
+    kernels::for_each_view(result.kernel, [&](std::string_view, kernels::Role, auto& view) {
+      view.data = result.memory.translate(memory, view.data);
+    });
+    return result;
+  }
+};
+
+/// Case `number` of a kernel: the same on every machine. The arguments pass the kernel's own check().
+template <typename Kernel>
+KernelCase<Kernel> kernel_case(kernels::DType dtype, int number) {
+  const auto seed = static_cast<std::uint64_t>(kernels::kernel_id<Kernel>) * 16 + static_cast<std::uint64_t>(dtype);
+  OperandMaker make(seed, number);
+  KernelCase<Kernel> result;
+  result.number = number;
+  result.magnitudes = make_case(make, dtype, result.kernel);
+  result.memory = std::move(make.memory());
+  result.kernel.check();
+  return result;
+}
+
+/// "a bf16[3, 5], b bf16[7, 5], c f32[3, 7], accumulate 1": what a failing test prints.
+template <typename Kernel>
+std::string describe(const KernelCase<Kernel>& one) {
+  std::string text = fmt::format("{} case {}:", Kernel::kName, one.number);
+  const auto field = [&](const auto& description) {
+    const auto& value = one.kernel.*(description.member);
+    using Value = std::remove_cvref_t<decltype(value)>;
+    if constexpr (std::is_arithmetic_v<Value>) {
+      text += fmt::format(" {} {},", description.name, value);
+    } else if constexpr (std::is_enum_v<Value>) {
+      text += fmt::format(" {} {},", description.name, static_cast<int>(value));
+    }
+  };
+  kernels::for_each_view(one.kernel, [&](std::string_view name, kernels::Role, const auto& view) {
+    text += fmt::format(" {} {},", name, kernels::to_string(kernels::ConstView(view)));
+  });
+  std::apply([&](const auto&... fields) { (field(fields), ...); }, Kernel::fields);
+  text.pop_back();
+  return text;
+}
+
+}  // namespace flyover::tests

@@ -1,0 +1,104 @@
+// The whole model against finite differences in fp64 on the reference device.
+#include <cmath>
+
+#include <gtest/gtest.h>
+
+#include "devices/reference/device.h"
+#include "nn/batch.h"
+#include "ops/loss.h"
+#include "support/model_fixture.h"
+
+namespace flyover::models {
+namespace {
+
+using autograd::RecomputePolicy;
+using autograd::Tape;
+using autograd::TapeOptions;
+using autograd::WeightGradients;
+using tensor::DType;
+
+struct Trained {
+  tests::Machine machine{devices::reference::make_device()};
+  std::unique_ptr<LanguageModel> model;
+
+  explicit Trained(bool tied) {
+    model = tests::tiny_llama(tied);
+    model->parameters().allocate(machine.stream, DType::kF64, autograd::ParameterUse::kTraining);
+    tests::randomise(*model, machine.stream, 0.3, 1);
+  }
+
+  double loss(bool differentiate, RecomputePolicy policy = RecomputePolicy::kNone,
+              WeightGradients when = WeightGradients::kWithInputs) {
+    tensor::Stream& stream = machine.stream;
+    Tape tape(stream, model->parameters(), TapeOptions{differentiate, policy, nullptr});
+    const nn::TokenBatch batch = nn::upload(stream, tests::tiny_batch(), DType::kF64);
+    const tensor::Tensor total = stream.zeros({1}, DType::kF64);
+    const auto hidden = model->hidden_states(tape, batch);
+    const auto result = ops::linear_cross_entropy(tape, hidden, model->output_weight(), batch.targets, total, 3);
+    if (differentiate) {
+      tape.backward(result.loss, {}, when);
+      if (when == WeightGradients::kLater) {
+        tape.run_weight_gradients();
+      }
+    }
+    return tests::read_doubles(stream, total)[0];
+  }
+
+  std::vector<std::vector<double>> gradients() {
+    std::vector<std::vector<double>> result;
+    for (const auto& parameter : model->parameters().all()) {
+      result.push_back(tests::read_doubles(machine.stream, parameter.gradient));
+    }
+    return result;
+  }
+};
+
+class LlamaGradient : public testing::TestWithParam<bool> {};
+
+TEST_P(LlamaGradient, EqualsCentralDifferencesForEveryParameter) {
+  Trained trained(GetParam());
+  trained.loss(true);
+  const auto gradients = trained.gradients();
+  constexpr double kStep = 1e-5;
+  std::size_t index = 0;
+  for (auto& parameter : trained.model->parameters().all()) {
+    const std::vector<double>& gradient = gradients[index++];
+    std::vector<double> values = tests::read_doubles(trained.machine.stream, parameter.value);
+    double error = 0, norm = 0;
+    for (std::size_t i = 0; i < values.size(); i += 1 + values.size() / 24) {
+      const double original = values[i];
+      values[i] = original + kStep;
+      tests::write_doubles(trained.machine.stream, parameter.value, values);
+      const double above = trained.loss(false);
+      values[i] = original - kStep;
+      tests::write_doubles(trained.machine.stream, parameter.value, values);
+      const double below = trained.loss(false);
+      values[i] = original;
+      tests::write_doubles(trained.machine.stream, parameter.value, values);
+      const double expected = (above - below) / (2 * kStep);
+      error += (gradient[i] - expected) * (gradient[i] - expected);
+      norm += expected * expected;
+    }
+    EXPECT_GT(norm, 0) << parameter.spec.name;
+    EXPECT_LT(std::sqrt(error), 1e-7 * std::sqrt(norm) + 1e-11) << parameter.spec.name;
+  }
+}
+
+TEST_P(LlamaGradient, RecomputationAndPostponedWeightGradientsGiveTheSameBits) {
+  Trained plain(GetParam());
+  const double loss = plain.loss(true);
+  const auto expected = plain.gradients();
+  for (const auto policy : {RecomputePolicy::kNone, RecomputePolicy::kSelective, RecomputePolicy::kBlock}) {
+    for (const auto when : {WeightGradients::kWithInputs, WeightGradients::kLater}) {
+      Trained other(GetParam());
+      EXPECT_EQ(other.loss(true, policy, when), loss);
+      EXPECT_EQ(other.gradients(), expected) << name_of(policy) << (when == WeightGradients::kLater ? " later" : "");
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(TiedAndUntied, LlamaGradient, testing::Bool(),
+                         [](const auto& parameters) { return parameters.param ? "Tied" : "Untied"; });
+
+}  // namespace
+}  // namespace flyover::models
