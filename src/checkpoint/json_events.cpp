@@ -25,6 +25,10 @@ bool JsonEvents::parse_error(std::size_t position, const std::string&, const nlo
 }
 
 void read_json_events(std::string_view text, JsonEvents& events) {
+  // The library takes a zero byte for the end of the text and would not look at what follows.
+  const std::size_t zero = text.find('\0');
+  base::require(zero == std::string_view::npos, "{}: not valid JSON at byte {}: a zero byte", events.source(),
+                zero + 1);
   const bool complete = nlohmann::json::sax_parse(text.begin(), text.end(), &events);
   base::check(complete, "JSON events: stopped early");
 }

@@ -35,12 +35,13 @@ class JsonEvents : public nlohmann::json_sax<nlohmann::json> {
   bool parse_error(std::size_t position, const std::string& last_token,
                    const nlohmann::json::exception& error) override;
 
+  const std::string& source() const { return source_; }
+
  protected:
   /// What belongs at the current place: "\"dtype\" of the tensor \"x\" must be a string".
   virtual std::string expectation() const = 0;
   /// Throws Error with source, expectation and what was found instead.
   [[noreturn]] void unexpected(std::string_view found) const;
-  const std::string& source() const { return source_; }
 
  private:
   std::string source_;

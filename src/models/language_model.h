@@ -31,6 +31,7 @@ class LanguageModel {
   virtual ~LanguageModel() = default;
   virtual const ModelSummary& summary() const = 0;
   virtual autograd::ParameterSet& parameters() = 0;
+  virtual const autograd::ParameterSet& parameters() const = 0;
   /// The [vocabulary, hidden] matrix of the output layer.
   virtual autograd::ParameterId output_weight() const = 0;
   /// Standard deviation of the initialisation of a parameter for training from random weights; 0 = the constant 1 (norm

@@ -244,11 +244,13 @@ class Lexer {
     }
     std::size_t size = digits_from(0);
     bool is_float = false;
-    if (at(size) == '.' && is_digit(at(size + 1))) {
+    // Behind a dot a number is an index: a.1.0 is (a.1).0.
+    const bool is_index = position_ > 0 && source_[position_ - 1] == '.';
+    if (!is_index && at(size) == '.' && is_digit(at(size + 1))) {
       is_float = true;
       size = digits_from(size + 1);
     }
-    if (at(size) == 'e' || at(size) == 'E') {
+    if (!is_index && (at(size) == 'e' || at(size) == 'E')) {
       const std::size_t digits = size + (at(size + 1) == '+' || at(size + 1) == '-' ? 2 : 1);
       if (is_digit(at(digits))) {
         is_float = true;

@@ -1,6 +1,7 @@
 // What the parsers of expressions and of statements share: the tokens, the numbering of names and the error messages.
 #pragma once
 
+#include <algorithm>
 #include <initializer_list>
 #include <string>
 #include <string_view>

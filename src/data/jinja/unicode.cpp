@@ -120,9 +120,15 @@ char32_t to_lower(char32_t point) {
 }
 
 std::string upper(std::string_view text) {
-  std::u32string points = code_points(text);
-  std::transform(points.begin(), points.end(), points.begin(), to_upper);
-  return utf8(points);
+  std::string out;
+  for (const char32_t point : code_points(text)) {
+    if (point == 0x00DF) {
+      out += "SS";
+    } else {
+      base::append_utf8(out, to_upper(point));
+    }
+  }
+  return out;
 }
 
 std::string lower(std::string_view text) {

@@ -23,8 +23,8 @@ bool is_line_break(char32_t point);
 /// str.isprintable of one code point: not of the categories "other" and "separator", except the space.
 bool is_printable(char32_t point);
 
-/// Simple case mappings. Throws Error for code points whose mapping is longer than one code point (such as U+00DF) and
-/// where the system has no Unicode locale.
+/// Simple case mappings. Throws Error for code points whose mapping is longer than one code point (ligatures and alike;
+/// `upper` knows the German sharp s) and where the system has no Unicode locale.
 char32_t to_upper(char32_t point);
 char32_t to_lower(char32_t point);
 std::string upper(std::string_view text);

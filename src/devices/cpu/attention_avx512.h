@@ -130,14 +130,24 @@ struct Avx512Pairs : Avx512 {
     const __m512i upper = odd == nullptr ? _mm512_setzero_si512() : _mm512_slli_epi32(load_bits(odd, count), 16);
     return _mm512_castsi512_ps(_mm512_or_si512(load_bits(even, count), upper));
   }
+  /// The elements of the pairs, widened to f32.
+  FLYOVER_INLINE Float even_elements(Float pairs) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(pairs), 16));
+  }
+  FLYOVER_INLINE Float odd_elements(Float pairs) {
+    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(pairs), _mm512_set1_epi32(-65536)));
+  }
+  FLYOVER_INLINE Float without_odd_elements(Float pairs) {
+    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(pairs), _mm512_set1_epi32(0xFFFF)));
+  }
   /// Rounded to bf16: the lanes of a, then those of b, two to a word.
   FLYOVER_INLINE Float concatenate(Float a, Float b) { return (__m512)_mm512_cvtne2ps_pbh(b, a); }
   /// Rounded to bf16: word i holds lanes i of a and b.
   FLYOVER_INLINE Float interleave(Float a, Float b) {
-    alignas(64) static constexpr std::uint16_t kOrder[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
-                                                             8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-    return _mm512_castsi512_ps(
-        _mm512_permutexvar_epi16(_mm512_load_si512(kOrder), (__m512i)_mm512_cvtne2ps_pbh(b, a)));
+    alignas(64) static constexpr std::uint16_t kOrder[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
+                                                             21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
+                                                             11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+    return _mm512_castsi512_ps(_mm512_permutexvar_epi16(_mm512_load_si512(kOrder), (__m512i)_mm512_cvtne2ps_pbh(b, a)));
   }
 };
 #endif

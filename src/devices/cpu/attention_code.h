@@ -55,7 +55,7 @@ struct KeySums {
   Document document;
   std::int64_t kv_head;
   std::int64_t tile;
-  const float* const* sums;  ///< the tile's sums in each item that has it
+  float* const* sums;  ///< the tile's sums in each item that has it; the first becomes the total
   int count;
 };
 
@@ -69,8 +69,8 @@ struct Code {
 };
 
 extern const Code kAvx2F32;
-extern const Code kAvx2Bf16;         ///< widens bf16 to f32 while packing
-extern const Code kAvx512F32;        //
+extern const Code kAvx2Bf16;  ///< widens bf16 to f32 while packing
+extern const Code kAvx512F32;
 extern const Code kAvx512Bf16;       ///< widens bf16 to f32 while packing
 extern const Code kAvx512Bf16Pairs;  ///< vdpbf16ps
 
@@ -114,6 +114,40 @@ constexpr std::int64_t division_queries(std::int64_t length, const Shape& shape)
 /// Floats of the unfinished dk and dv of a key tile: two matrices [head_dim, keys].
 constexpr std::int64_t key_sums_floats(const Shape& shape) {
   return 2 * padded_head_dim(shape) * kTile;
+}
+
+/// Hands out parts of a block of scratch memory; with a null block it only counts.
+class Arena {
+ public:
+  explicit Arena(std::byte* memory) : memory_(memory) {}
+  float* floats(std::int64_t count) {
+    const std::size_t offset = used_;
+    used_ += static_cast<std::size_t>(round_up(count, 16)) * sizeof(float);
+    return memory_ == nullptr ? nullptr : reinterpret_cast<float*>(memory_ + offset);
+  }
+  std::size_t used() const { return used_; }
+
+ private:
+  std::byte* memory_;
+  std::size_t used_ = 0;
+};
+
+/// The rows of some heads of a [tokens, heads, head_dim] view from a token on: row r is head r % group of token
+/// r / group.
+template <typename T>
+struct HeadRows {
+  T* data;
+  std::int64_t token_stride;
+  std::int64_t head_stride;
+  std::int64_t group;
+
+  T* operator[](std::int64_t row) const { return data + row / group * token_stride + row % group * head_stride; }
+};
+
+template <typename T, typename ViewType>
+HeadRows<T> head_rows(const ViewType& view, std::int64_t token, std::int64_t head, std::int64_t group) {
+  return {static_cast<T*>(view.data) + token * view.stride(0) + head * view.stride(1), view.stride(0), view.stride(1),
+          group};
 }
 
 }  // namespace flyover::devices::cpu::attention

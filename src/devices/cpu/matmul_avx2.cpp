@@ -50,23 +50,17 @@ FLYOVER_AVX2_INLINE void finish_bf16(kernels::Bf16* c, __m256 sum, int count, bo
   std::memcpy(c, &lanes, bytes);
 }
 
-template <int kRows>
-FLYOVER_AVX2 void finish_sums(const Tile& tile, const __m256 (&sums)[kRows][2]) {
-  const int low = std::min(tile.columns, kLanes);
-  const int high = tile.columns - low;
-  for (int r = 0; r < kRows; ++r) {
-    const std::int64_t offset = r * tile.c_stride;
-    if (tile.c_is_bf16) {
-      auto* c = static_cast<kernels::Bf16*>(tile.c) + offset;
-      finish_bf16(c, sums[r][0], low, tile.accumulate);
-      if (high > 0) {
-        finish_bf16(c + kLanes, sums[r][1], high, tile.accumulate);
-      }
-    } else {
-      auto* c = static_cast<float*>(tile.c) + offset;
-      finish_f32(c, sums[r][0], low, tile.accumulate);
-      if (high > 0) {
-        finish_f32(c + kLanes, sums[r][1], high, tile.accumulate);
+/// Finished sums, [rows][kPanelColumns], go to c.
+FLYOVER_AVX2 void finish_sums(const Tile& tile, const float* sums, int rows) {
+  for (int r = 0; r < rows; ++r) {
+    for (int group = 0; group < tile.columns; group += kLanes) {
+      const int count = std::min(tile.columns - group, kLanes);
+      const std::int64_t offset = r * tile.c_stride + group;
+      const __m256 sum = _mm256_load_ps(sums + r * kPanelColumns + group);
+      if (tile.c_is_bf16) {
+        finish_bf16(static_cast<kernels::Bf16*>(tile.c) + offset, sum, count, tile.accumulate);
+      } else {
+        finish_f32(static_cast<float*>(tile.c) + offset, sum, count, tile.accumulate);
       }
     }
   }
@@ -100,15 +94,16 @@ FLYOVER_AVX2 void multiply(const Tile& tile) {
     b += kPanelColumns;
     prefetch += 64;
   }
-  if (!tile.last) {
+  alignas(32) float finished[kRows * kPanelColumns];
+  float* const to = tile.last ? finished : tile.sums;
 #pragma GCC unroll 6
-    for (int r = 0; r < kRows; ++r) {
-      _mm256_storeu_ps(tile.sums + r * kPanelColumns, sums[r][0]);
-      _mm256_storeu_ps(tile.sums + r * kPanelColumns + kLanes, sums[r][1]);
-    }
-    return;
+  for (int r = 0; r < kRows; ++r) {
+    _mm256_storeu_ps(to + r * kPanelColumns, sums[r][0]);
+    _mm256_storeu_ps(to + r * kPanelColumns + kLanes, sums[r][1]);
   }
-  finish_sums<kRows>(tile, sums);
+  if (tile.last) {
+    finish_sums(tile, finished, kRows);
+  }
 }
 
 }  // namespace

@@ -119,31 +119,82 @@ void pack_dense_depth(const Source& source, const PanelRegion& region, std::uint
   }
 }
 
+/// Words of up to 16 neighbouring rows: lanes of `first` from `from`, those of `second` from `from_second`, as if both
+/// pointed at lane 0. `next` is where the pairs' second elements are, in bytes; 0 = there are none.
+template <Format kFormat>
+FLYOVER_AVX512_INLINE __m512i load_words(const char* from, __mmask16 first, const char* from_second, __mmask16 second,
+                                         std::int64_t next) {
+  if constexpr (kFormat == Format::kF32) {
+    return _mm512_mask_loadu_epi32(_mm512_maskz_loadu_epi32(first, from), second, from_second);
+  } else {
+    const __m512i even =
+        _mm512_cvtepu16_epi32(_mm256_mask_loadu_epi16(_mm256_maskz_loadu_epi16(first, from), second, from_second));
+    if constexpr (kFormat == Format::kWidened) {
+      return _mm512_slli_epi32(even, 16);
+    }
+    if (next == 0) {
+      return even;
+    }
+    const __m512i odd = _mm512_cvtepu16_epi32(
+        _mm256_mask_loadu_epi16(_mm256_maskz_loadu_epi16(first, from + next), second, from_second + next));
+    return _mm512_or_si512(even, _mm512_slli_epi32(odd, 16));
+  }
+}
+
+template <Format kFormat>
+FLYOVER_AVX512_INLINE __m512i load_words(const char* from, __mmask16 mask, std::int64_t next) {
+  if constexpr (kFormat == Format::kF32) {
+    return _mm512_maskz_loadu_epi32(mask, from);
+  } else {
+    const __m512i even = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, from));
+    if constexpr (kFormat == Format::kWidened) {
+      return _mm512_slli_epi32(even, 16);
+    }
+    if (next == 0) {
+      return even;
+    }
+    const __m512i odd = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, from + next));
+    return _mm512_or_si512(even, _mm512_slli_epi32(odd, 16));
+  }
+}
+
 template <Format kFormat>
 FLYOVER_AVX512 void pack_dense_rows(const Source& source, const PanelRegion& region, std::uint32_t* panel) {
   constexpr int kElementBytes = kFormat == Format::kF32 ? 4 : 2;
   constexpr int kDepthPerStep = kFormat == Format::kPairs ? 2 : 1;
   const std::int64_t next = source.stride * kElementBytes;
-  for (std::int64_t step = 0; step < region.steps; ++step) {
-    const std::int64_t index = (region.step + step) * kDepthPerStep;
-    const char* from = static_cast<const char*>(source.data) + index * next + region.row * kElementBytes;
+  const std::int64_t per_step = next * kDepthPerStep;
+  const char* from = static_cast<const char*>(source.data) + region.step * per_step + region.row * kElementBytes;
+  const std::int64_t whole_steps = std::min(region.steps, source.depth / kDepthPerStep - region.step);
+  std::int64_t step = 0;
+  if (region.count == kPanelColumns) {
+    for (; step < whole_steps; ++step, from += per_step, panel += kPanelColumns) {
+      _mm512_storeu_si512(panel, load_words<kFormat>(from, 0xFFFF, next));
+      _mm512_storeu_si512(panel + kLanes, load_words<kFormat>(from + kLanes * kElementBytes, 0xFFFF, next));
+    }
+  } else if (region.count == kPanelRows && region.width == kPanelRows) {
+    // Four steps of 12 words are three vectors.
+    for (; step + 4 <= whole_steps; step += 4, panel += 4 * kPanelRows) {
+      const char* second = from + per_step;
+      const char* third = second + per_step;
+      const char* fourth = third + per_step;
+      const auto words0 = load_words<kFormat>(from, 0x0FFF, second - 12 * kElementBytes, 0xF000, next);
+      const auto words1 =
+          load_words<kFormat>(second + 4 * kElementBytes, 0x00FF, third - 8 * kElementBytes, 0xFF00, next);
+      const auto words2 =
+          load_words<kFormat>(third + 8 * kElementBytes, 0x000F, fourth - 4 * kElementBytes, 0xFFF0, next);
+      _mm512_storeu_si512(panel, words0);
+      _mm512_storeu_si512(panel + kLanes, words1);
+      _mm512_storeu_si512(panel + 2 * kLanes, words2);
+      from = fourth + per_step;
+    }
+  }
+  for (; step < region.steps; ++step, from += per_step, panel += region.width) {
     for (int group = 0; group < region.count; group += kLanes) {
       const int count = std::min(kLanes, region.count - group);
       const auto mask = static_cast<__mmask16>((1u << count) - 1u);
-      const char* lanes = from + group * kElementBytes;
-      __m512i words;
-      if constexpr (kFormat == Format::kF32) {
-        words = _mm512_maskz_loadu_epi32(mask, lanes);
-      } else if constexpr (kFormat == Format::kWidened) {
-        words = _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, lanes)), 16);
-      } else {
-        words = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, lanes));
-        if (index + 1 < source.depth) {
-          const __m512i odd = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, lanes + next));
-          words = _mm512_or_si512(words, _mm512_slli_epi32(odd, 16));
-        }
-      }
-      _mm512_storeu_si512(panel + step * region.width + group, words);
+      _mm512_storeu_si512(panel + group,
+                          load_words<kFormat>(from + group * kElementBytes, mask, step < whole_steps ? next : 0));
     }
   }
 }

@@ -16,6 +16,7 @@ class Model final : public LanguageModel {
 
   const ModelSummary& summary() const override { return summary_; }
   autograd::ParameterSet& parameters() override { return parameters_; }
+  const autograd::ParameterSet& parameters() const override { return parameters_; }
   autograd::ParameterId output_weight() const override { return output_; }
   double initialisation(const autograd::Parameter& parameter) const override;
   autograd::Variable hidden_states(autograd::Tape& tape, const nn::TokenBatch& batch, const nn::KeyValueCache* cache,

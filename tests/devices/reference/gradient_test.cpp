@@ -1,13 +1,11 @@
 // Every backward kernel of the reference against central differences of its forward kernel, in f64.
 #include <cmath>
 #include <functional>
-#include <memory>
 #include <vector>
 
 #include <gtest/gtest.h>
 
-#include "devices/reference/families.h"
-#include "devices/support/operands.h"
+#include "devices/reference/values.h"
 
 namespace flyover::tests {
 namespace {
@@ -18,13 +16,6 @@ using kernels::DType;
 using kernels::View;
 
 constexpr double kTolerance = 1e-7;
-
-template <typename Kernel>
-void run(const Kernel& kernel) {
-  static const devices::KernelTable table = devices::reference::kernel_table();
-  kernel.check();
-  table[kernels::kernel_id<Kernel>](&kernel, {});
-}
 
 double dot(const ConstView& a, const ConstView& b) {
   double sum = 0;

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "devices/reference/families.h"
+#include "devices/support/kernel_types.h"
 #include "devices/support/run_case.h"
 
 namespace flyover::tests {
@@ -15,23 +16,9 @@ using kernels::DType;
 
 constexpr int kCases = 24;
 
-template <typename List>
-struct AsTypes;
-template <typename... Kernels>
-struct AsTypes<kernels::KernelList<Kernels...>> {
-  using Types = testing::Types<Kernels...>;
-};
-
-struct KernelName {
-  template <typename Kernel>
-  static std::string GetName(int) {
-    return std::string(Kernel::kName);
-  }
-};
-
 template <typename Kernel>
 class Reference : public testing::Test {};
-TYPED_TEST_SUITE(Reference, AsTypes<kernels::AllKernels>::Types, KernelName);
+TYPED_TEST_SUITE(Reference, AllKernelTypes, KernelTestName);
 
 TYPED_TEST(Reference, WritesItsOutputsOnlyAndAlwaysTheSameBits) {
   const KernelTable table = devices::reference::kernel_table();

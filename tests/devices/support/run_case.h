@@ -62,14 +62,4 @@ std::string compare(const KernelCase<Kernel>& before, const KernelCase<Kernel>& 
 /// Whether two outcomes of one case have the same bits everywhere.
 bool same_bits(const OperandMemory& first, const OperandMemory& second);
 
-/// Calls visit.template operator()<Kernel>() for every kernel.
-template <typename Visitor, typename... Kernels>
-void for_each_kernel(Visitor&& visit, kernels::KernelList<Kernels...>) {
-  (visit.template operator()<Kernels>(), ...);
-}
-template <typename Visitor>
-void for_each_kernel(Visitor&& visit) {
-  for_each_kernel(visit, kernels::AllKernels{});
-}
-
 }  // namespace flyover::tests

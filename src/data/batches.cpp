@@ -1,0 +1,158 @@
+#include "data/batches.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "base/error.h"
+#include "base/random.h"
+
+namespace flyover::data {
+namespace {
+
+/// Streams of random numbers of one epoch.
+enum Stream : std::uint64_t { kOverall = 0, kFirstSource = 1 };
+
+/// The sequences that one epoch visits, source by source: each floor(weight) times, and once more a random part that
+/// makes up the fraction. Without shuffling a source's own order is kept.
+std::vector<std::uint32_t> visited(const Dataset& dataset, const BatchOptions& options, std::uint64_t epoch) {
+  std::vector<std::vector<std::uint32_t>> by_source(dataset.source_weights.size());
+  for (std::size_t i = 0; i < dataset.sequences.size(); ++i) {
+    by_source[static_cast<std::size_t>(dataset.sequences[i].source)].push_back(static_cast<std::uint32_t>(i));
+  }
+  std::vector<std::uint32_t> result;
+  for (std::size_t source = 0; source < by_source.size(); ++source) {
+    const auto& members = by_source[source];
+    if (members.empty()) {
+      continue;
+    }
+    const auto wanted =
+        static_cast<std::size_t>(std::llround(dataset.source_weights[source] * static_cast<double>(members.size())));
+    const base::Random random(options.seed, base::RandomPurpose::kDataOrder, epoch, kFirstSource + source);
+    const base::Permutation permutation(random, members.size());
+    for (std::size_t i = 0; i < wanted; ++i) {
+      const std::uint64_t index = i % members.size();
+      result.push_back(members[options.shuffle ? permutation(index) : index]);
+    }
+  }
+  return result;
+}
+
+}  // namespace
+
+BatchPlan::BatchPlan(const Dataset& dataset, const BatchOptions& options) : dataset_(dataset) {
+  base::require(!dataset.sequences.empty(), "the training data has no examples");
+  base::check((options.batch_sequences > 0) != (options.batch_tokens > 0),
+              "a batch is limited by sequences or by tokens");
+  base::check(options.epochs > 0 || options.max_steps > 0, "neither epochs nor max_steps is given");
+  const std::int64_t most_steps = options.max_steps > 0 ? options.max_steps : std::numeric_limits<std::int64_t>::max();
+  const double epochs = options.epochs > 0 ? options.epochs : std::numeric_limits<double>::infinity();
+  std::size_t position = 0;
+  double done = 0;
+  while (steps() < most_steps) {
+    // One batch: extend the order by epochs as needed.
+    std::int64_t sequences = 0, tokens = 0;
+    const std::size_t begin = position;
+    for (;;) {
+      if (position == order_.size() && done < epochs) {
+        append_epoch(options, static_cast<std::uint64_t>(done));
+        if (const double part = epochs - done; part < 1.0) {
+          const auto visits = static_cast<double>(order_.size() - position);
+          order_.resize(position + static_cast<std::size_t>(std::llround(part * visits)));
+        }
+        done += 1;
+      }
+      if (position == order_.size()) {
+        break;
+      }
+      const std::int64_t length = dataset.sequences[order_[position]].length();
+      base::require(options.batch_tokens == 0 || length <= options.batch_tokens,
+                    "a sequence of {} tokens does not fit a batch of {} tokens: raise global_batch_tokens or lower "
+                    "max_seq_length",
+                    length, options.batch_tokens);
+      const bool full =
+          options.batch_sequences > 0 ? sequences == options.batch_sequences : tokens + length > options.batch_tokens;
+      if (full) {
+        break;
+      }
+      ++sequences;
+      tokens += length;
+      ++position;
+    }
+    if (position == begin) {
+      break;
+    }
+    ends_.push_back(position);
+  }
+}
+
+void BatchPlan::append_epoch(const BatchOptions& options, std::uint64_t epoch) {
+  const std::vector<std::uint32_t> members = visited(dataset_, options, epoch);
+  base::require(!members.empty(), "an epoch has no examples: the sources' weights are too small");
+  if (!options.shuffle) {
+    order_.insert(order_.end(), members.begin(), members.end());
+    return;
+  }
+  const base::Random random(options.seed, base::RandomPurpose::kDataOrder, epoch, kOverall);
+  const base::Permutation permutation(random, members.size());
+  for (std::size_t i = 0; i < members.size(); ++i) {
+    order_.push_back(members[permutation(i)]);
+  }
+}
+
+std::span<const std::uint32_t> BatchPlan::batch(std::int64_t step) const {
+  const auto index = static_cast<std::size_t>(step);
+  base::check(step >= 0 && index < ends_.size(), "batch {} of {}", step, ends_.size());
+  const std::size_t begin = index == 0 ? 0 : ends_[index - 1];
+  return std::span(order_).subspan(begin, ends_[index] - begin);
+}
+
+std::uint64_t BatchPlan::fingerprint() const {
+  std::uint64_t hash = 0xCBF29CE484222325ull;
+  const auto mix = [&](std::uint64_t value) {
+    hash = (hash ^ value) * 0x9E3779B97F4A7C15ull;
+    hash ^= hash >> 29;
+  };
+  for (const std::size_t end : ends_) {
+    mix(end);
+  }
+  for (const std::uint32_t index : order_) {
+    mix(index);
+  }
+  for (const Sequence& sequence : dataset_.sequences) {
+    mix(sequence.tokens.size());
+    for (std::size_t i = 0; i < sequence.tokens.size(); ++i) {
+      mix(static_cast<std::uint64_t>(sequence.tokens[i]) * 2 + sequence.trained[i]);
+    }
+  }
+  return hash;
+}
+
+std::vector<nn::PackedTokens> micro_batches(const Dataset& dataset, std::span<const std::uint32_t> batch,
+                                            std::int64_t micro_batch_tokens) {
+  std::int64_t targets = 0;
+  for (const std::uint32_t index : batch) {
+    targets += dataset.sequences[index].targets();
+  }
+  base::check(targets > 0, "a batch without targets");
+  const float weight = 1.0f / static_cast<float>(targets);
+  std::vector<nn::PackedTokens> result;
+  for (const std::uint32_t index : batch) {
+    const Sequence& sequence = dataset.sequences[index];
+    const auto filled = result.empty() ? 0 : static_cast<std::int64_t>(result.back().tokens.size());
+    if (result.empty() || filled + sequence.length() > micro_batch_tokens) {
+      result.emplace_back();
+    }
+    nn::PackedTokens& packed = result.back();
+    packed.document_lengths.push_back(sequence.length());
+    packed.tokens.insert(packed.tokens.end(), sequence.tokens.begin(), sequence.tokens.end());
+    for (std::size_t i = 0; i < sequence.tokens.size(); ++i) {
+      const bool trained = i + 1 < sequence.tokens.size() && sequence.trained[i + 1] != 0;
+      packed.targets.push_back(trained ? sequence.tokens[i + 1] : kernels::kIgnoredTarget);
+      packed.weights.push_back(trained ? weight : 0.0f);
+    }
+  }
+  return result;
+}
+
+}  // namespace flyover::data

@@ -1,0 +1,20 @@
+// Attention compiled for AVX2 and FMA.
+#include <cmath>
+#include <limits>
+
+#include <hwy/base.h>
+#include <immintrin.h>
+
+#include "devices/cpu/attention_code.h"
+
+HWY_PUSH_ATTRIBUTES("avx2,fma")
+#include "devices/cpu/attention_avx2.h"
+#include "devices/cpu/attention_passes.h"
+HWY_POP_ATTRIBUTES
+
+namespace flyover::devices::cpu::attention {
+
+const Code kAvx2F32 = code_of<Engine<Avx2, float, false>>();
+const Code kAvx2Bf16 = code_of<Engine<Avx2, kernels::Bf16, false>>();
+
+}  // namespace flyover::devices::cpu::attention

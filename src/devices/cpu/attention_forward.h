@@ -1,0 +1,153 @@
+// The forward pass of attention over the queries of one item (Dao, "FlashAttention-2", 2023, algorithm 1). Included
+// between HWY_PUSH_ATTRIBUTES and HWY_POP_ATTRIBUTES.
+//
+// Each row goes through the same operations whatever its neighbours: a product's sums run over the depth in order, key
+// tiles count from the document's first key, a tile that shows a row nothing is skipped, and masked keys add zeros.
+#pragma once
+
+namespace flyover::devices::cpu::attention {
+
+/// Scratch memory of an item. Rows are (query, head of the group).
+template <class E>
+struct ForwardScratch {
+  float* q;        ///< [rows, padded_depth_words]
+  float* sums;     ///< [rows, padded_head_dim] f32: unnormalised y
+  float* maximum;  ///< [rows]
+  float* total;    ///< [rows, lanes]
+  float* k_rows;   ///< [kTile, padded_depth_words]
+  float* k;        ///< [padded_depth_words, kTile]
+  float* v;        ///< [kTile / kDepth, padded_head_dim]
+  float* scores;   ///< [kStrip, kTile]
+  float* p;        ///< [kStrip, kTile / kDepth] words
+  float* last_v;   ///< [padded_head_dim]
+  std::size_t bytes;
+
+  ForwardScratch(const Shape& shape, std::byte* memory) {
+    Arena arena(memory);
+    const std::int64_t rows = forward_queries(shape) * shape.group;
+    q = arena.floats(rows * padded_depth_words<E>(shape));
+    sums = arena.floats(rows * padded_head_dim(shape));
+    maximum = arena.floats(rows);
+    total = arena.floats(rows * E::Isa::kLanes);
+    k_rows = arena.floats(kTile * padded_depth_words<E>(shape));
+    k = arena.floats(kTile * padded_depth_words<E>(shape));
+    v = arena.floats(kTile / E::kDepth * padded_head_dim(shape));
+    scores = arena.floats(kStrip * kTile);
+    p = arena.floats(kStrip * kTile / E::kDepth);
+    last_v = arena.floats(padded_head_dim(shape));
+    bytes = arena.used();
+  }
+};
+
+/// sums += p v one row at a time, where v of a key that a row does not see may be infinite or a NaN, which a
+/// probability of zero does not cancel.
+template <class E>
+void add_visible_values(const Strip& strip, const ForwardScratch<E>& scratch, const Shape& shape, const float* scale,
+                        float* sums) {
+  using Isa = typename E::Isa;
+  const std::int64_t columns = padded_head_dim(shape);
+  const float one = 1.0f;
+  for (std::int64_t row = 0; row < strip.rows; ++row) {
+    const std::int64_t keys = std::min(strip.visible[row], kTile);
+    const float* const p = scratch.p + row * (kTile / E::kDepth);
+    float* const to = sums + row * columns;
+    multiply<E, Into::kScaleAndAdd>({p, 0, scratch.v, columns, to, columns, scale + row, keys / E::kDepth}, 1, columns);
+    if constexpr (E::kPairs) {
+      if (keys % 2 == 1) {
+        for (std::int64_t column = 0; column < columns; column += Isa::kLanes) {
+          const auto pairs = Isa::load(scratch.v + keys / 2 * columns + column);
+          Isa::store(scratch.last_v + column, Isa::without_odd_elements(pairs));
+        }
+        multiply<E, Into::kScaleAndAdd>({p + keys / 2, 0, scratch.last_v, columns, to, columns, &one, 1}, 1, columns);
+      }
+    }
+  }
+}
+
+template <class E>
+void write_forward_rows(const ForwardItem& item, const ForwardScratch<E>& scratch, const Shape& shape) {
+  using Isa = typename E::Isa;
+  const kernels::AttentionForward& kernel = *item.kernel;
+  const std::int64_t token = item.document.first_query + item.first, head = item.kv_head * shape.group;
+  const auto y = head_rows<typename E::Element>(kernel.y, token, head, shape.group);
+  auto* const log_sum_exp = static_cast<float*>(kernel.log_sum_exp.data);
+  for (std::int64_t row = 0; row < item.count * shape.group; ++row) {
+    const float total = Isa::reduce_add(Isa::load(scratch.total + row * Isa::kLanes));
+    const auto inverse = Isa::set(1.0f / total);
+    const float* const sums = scratch.sums + row * padded_head_dim(shape);
+    for (std::int64_t column = 0; column < shape.head_dim; column += Isa::kLanes) {
+      // Adding zero makes all zeros positive: an underflow's sign would tell how many masked keys followed it.
+      const auto value = Isa::add(Isa::multiply(Isa::load(sums + column), inverse), Isa::zero());
+      Isa::store_first(y[row] + column, value, shape.head_dim - column);
+    }
+    const double natural = static_cast<double>(scratch.maximum[row]) / kLog2E + std::log(static_cast<double>(total));
+    log_sum_exp[(token + row / shape.group) * kernel.q.size(1) + head + row % shape.group] =
+        static_cast<float>(natural);
+  }
+}
+
+template <class E>
+void forward_item(const ForwardItem& item, std::byte* memory) {
+  using Isa = typename E::Isa;
+  using T = const typename E::Element;
+  const kernels::AttentionForward& kernel = *item.kernel;
+  const Shape shape{kernel.q.size(2), kernel.q.size(1) / kernel.k.size(1)};
+  const ForwardScratch<E> scratch(shape, memory);
+  const std::int64_t group = shape.group, rows = item.count * group;
+  const std::int64_t depth = depth_words<E>(shape), words = padded_depth_words<E>(shape);
+  const std::int64_t columns = padded_head_dim(shape);
+  const float factor = static_cast<float>(static_cast<double>(std::abs(kernel.scale)) * kLog2E);
+  pack_rows<E>(head_rows<T>(kernel.q, item.document.first_query + item.first, item.kv_head * group, group), rows, rows,
+               shape, sign_flip<E>(kernel.scale), scratch.q);
+  // Finite, so that scores of -inf (overflows) give zeros rather than inf - inf.
+  std::fill_n(scratch.maximum, rows, std::numeric_limits<float>::lowest());
+  std::fill_n(scratch.total, rows * Isa::kLanes, 0.0f);
+
+  // Keys that the item's first and last query see.
+  const std::int64_t first_keys = item.document.keys - item.document.queries + item.first + 1;
+  const std::int64_t last_keys = first_keys + item.count - 1;
+  for (std::int64_t first_key = 0; first_key < last_keys; first_key += kTile) {
+    const std::int64_t keys = std::min(kTile, last_keys - first_key);
+    const std::int64_t token = item.document.first_key + first_key;
+    pack_rows<E>(head_rows<T>(kernel.k, token, item.kv_head, 1), keys, kTile, shape, 0, scratch.k_rows);
+    transpose_words<E>(scratch.k_rows, kTile, words, words, scratch.k, kTile);
+    const bool not_finite =
+        pack_summed_rows<E>(head_rows<T>(kernel.v, token, item.kv_head, 1), keys, kTile, shape, scratch.v);
+    const std::int64_t first_row = std::max<std::int64_t>(0, first_key + 1 - first_keys) * group;
+    for (std::int64_t row = first_row; row < rows; row += kStrip) {
+      std::int64_t visible[kStrip];
+      Strip strip{std::min(kStrip, rows - row), 0, visible, false};
+      for (std::int64_t i = 0; i < strip.rows; ++i) {
+        visible[i] = first_keys + (row + i) / group - first_key;
+      }
+      const std::int64_t most = std::min(kTile, visible[strip.rows - 1]);
+      strip.vectors = divide_up(most, Isa::kLanes);
+      strip.full = visible[0] >= kTile;
+      multiply<E, Into::kReplace>(
+          {scratch.q + row * words, words, scratch.k, kTile, scratch.scores, kTile, nullptr, depth}, strip.rows,
+          strip.vectors * Isa::kLanes);
+      alignas(64) float correction[16];
+      forward_softmax<E>(strip, factor, {scratch.maximum + row, scratch.total + row * Isa::kLanes, correction},
+                         scratch.scores, scratch.p);
+      float* const sums = scratch.sums + row * columns;
+      const Operands values{scratch.p, kTile / E::kDepth, scratch.v,  columns,
+                            sums,      columns,           correction, divide_up(most, E::kDepth)};
+      if (first_key == 0) {
+        std::fill_n(sums, strip.rows * columns, 0.0f);
+      }
+      if (not_finite && !strip.full) {
+        add_visible_values<E>(strip, scratch, shape, correction, sums);
+      } else {
+        multiply<E, Into::kScaleAndAdd>(values, strip.rows, columns);
+      }
+    }
+  }
+  write_forward_rows<E>(item, scratch, shape);
+}
+
+template <class E>
+std::size_t forward_bytes(const Shape& shape) {
+  return ForwardScratch<E>(shape, nullptr).bytes;
+}
+
+}  // namespace flyover::devices::cpu::attention

@@ -1,0 +1,51 @@
+// One optimizer step: forward and backward over the micro-batches, then the update.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "autograd/tape.h"
+#include "models/language_model.h"
+#include "nn/batch.h"
+#include "optim/optimizer.h"
+
+namespace flyover::trainer {
+
+/// How gradients are computed.
+struct StepOptions {
+  autograd::RecomputePolicy recompute = autograd::RecomputePolicy::kNone;
+  double max_grad_norm = 1.0;                           ///< 0 = no clipping
+  std::int64_t logits_bytes = std::int64_t{128} << 20;  ///< at most this much for one chunk of f32 logits
+};
+
+/// Loss and gradients of a global batch.
+struct Gradients {
+  double loss = 0.0;           ///< weighted sum over the targets: the mean where weights are 1 / targets
+  double grad_norm = 0.0;      ///< before clipping
+  tensor::Tensor coefficient;  ///< [1] f32 on the device: what clipping multiplies the gradients with
+
+  bool finite() const;
+};
+
+/// Rows of hidden states whose logits fit `logits_bytes`, at least 16.
+std::int64_t logits_chunk_rows(const models::LanguageModel& model, std::int64_t logits_bytes);
+
+/// Zeroes the gradients, runs all micro-batches and reads back loss and norm (the only synchronisation of a step).
+Gradients compute_gradients(models::LanguageModel& model, tensor::Stream& stream,
+                            const std::vector<nn::PackedTokens>& micro_batches, const StepOptions& options);
+
+/// Mean loss per target of micro-batches whose weights add up to one, without gradients.
+double evaluate_loss(models::LanguageModel& model, tensor::Stream& stream,
+                     const std::vector<nn::PackedTokens>& micro_batches, const StepOptions& options);
+
+/// The first parameter (in the model's order) with a non-finite gradient, or else value, for messages.
+std::optional<std::string> find_non_finite(models::LanguageModel& model, tensor::Stream& stream);
+
+/// Indices of the micro-batches that alone give a non-finite loss or gradient. Overwrites the gradients.
+std::vector<std::size_t> find_non_finite_micro_batches(models::LanguageModel& model, tensor::Stream& stream,
+                                                       const std::vector<nn::PackedTokens>& micro_batches,
+                                                       const StepOptions& options);
+
+}  // namespace flyover::trainer

@@ -1,0 +1,256 @@
+#include "trainer/training_state.h"
+
+#include <algorithm>
+#include <charconv>
+#include <map>
+
+#include <nlohmann/json.hpp>
+#include <xxhash.h>
+
+#include "base/error.h"
+#include "base/files.h"
+#include "base/text.h"
+#include "checkpoint/hub_directory_writer.h"
+#include "checkpoint/safetensors.h"
+
+namespace flyover::trainer {
+namespace {
+
+namespace fs = std::filesystem;
+using autograd::CheckpointSlice;
+using base::Json;
+using checkpoint::TensorSpec;
+using tensor::Tensor;
+
+constexpr std::int64_t kFormatVersion = 1;
+constexpr std::string_view kStateFile = "state.safetensors";
+constexpr std::string_view kManifestFile = "manifest.json";
+constexpr std::string_view kPrefix = "step-";
+constexpr std::string_view kUnfinishedSuffix = ".unfinished";
+constexpr std::uint64_t kManifestAllowance = 1 << 20;
+
+/// Rows of a state tensor under the name that they have in a checkpoint.
+struct Piece {
+  std::string name;
+  Tensor tensor;
+};
+
+/// "weight/model.norm.weight", "first_moment/model.norm.weight", ...: every state tensor cut by checkpoint slices.
+std::vector<Piece> pieces(const models::LanguageModel& model, const optim::Optimizer& optimizer) {
+  std::map<std::string, Tensor> state;
+  for (const optim::StateTensor& entry : optimizer.state()) {
+    state[entry.name] = entry.tensor;
+  }
+  std::vector<Piece> result;
+  for (const autograd::Parameter& parameter : model.parameters().all()) {
+    if (!parameter.master.defined()) {
+      continue;
+    }
+    const auto cut = [&](const std::string& kind, const Tensor& whole) {
+      for (const CheckpointSlice& slice : parameter.spec.slices) {
+        result.push_back({kind + "/" + slice.name, whole.rows(slice.first_row, slice.shape[0])});
+      }
+    };
+    cut("weight", parameter.master);
+    const std::string suffix = "/" + parameter.spec.name;
+    for (const auto& [name, whole] : state) {
+      if (name.ends_with(suffix) && name.find('/') == name.size() - suffix.size()) {
+        cut(name.substr(0, name.size() - suffix.size()), whole);
+      }
+    }
+  }
+  return result;
+}
+
+std::vector<TensorSpec> specs_of(const std::vector<Piece>& list) {
+  std::vector<TensorSpec> specs;
+  for (const Piece& piece : list) {
+    const auto sizes = piece.tensor.shape().values();
+    specs.push_back({piece.name, checkpoint::tensor_type_of(piece.tensor.dtype()), {sizes.begin(), sizes.end()}});
+  }
+  return specs;
+}
+
+std::string hash_of(std::span<const std::byte> bytes) {
+  return fmt::format("{:016x}", XXH3_64bits(bytes.data(), bytes.size()));
+}
+
+Json to_json(const CheckpointInfo& info) {
+  Json json;
+  json["format_version"] = kFormatVersion;
+  json["stage"] = info.stage;
+  json["step"] = info.step;
+  json["tokens_seen"] = info.tokens_seen;
+  json["skipped_steps"] = info.skipped_steps;
+  json["data_fingerprint"] = fmt::format("{:016x}", info.data_fingerprint);
+  if (info.validation_loss) {
+    json["validation_loss"] = *info.validation_loss;
+  }
+  if (info.best_validation_loss) {
+    json["best_validation_loss"] = *info.best_validation_loss;
+    json["best_step"] = info.best_step;
+  }
+  return json;
+}
+
+std::optional<double> optional_number(const Json& json, std::string_view key, std::string_view source) {
+  return base::find_member(json, key, source) == nullptr ? std::nullopt
+                                                         : std::optional(base::get_number(json, key, source));
+}
+
+CheckpointInfo from_json(const Json& json, const std::string& source) {
+  const std::int64_t version = base::get_integer(json, "format_version", source);
+  base::require(
+      version == kFormatVersion,
+      "{}: the checkpoint has format version {}, this program reads version {}: use the version that wrote it", source,
+      version, kFormatVersion);
+  CheckpointInfo info;
+  info.stage = base::get_string(json, "stage", source);
+  info.step = base::get_integer(json, "step", source);
+  info.tokens_seen = base::get_integer(json, "tokens_seen", source);
+  info.skipped_steps = base::get_integer(json, "skipped_steps", source);
+  const std::string fingerprint = base::get_string(json, "data_fingerprint", source);
+  const auto [end, error] =
+      std::from_chars(fingerprint.data(), fingerprint.data() + fingerprint.size(), info.data_fingerprint, 16);
+  base::require(error == std::errc() && end == fingerprint.data() + fingerprint.size(),
+                "{}: \"data_fingerprint\" is not a hexadecimal number: {}", source, fingerprint);
+  info.validation_loss = optional_number(json, "validation_loss", source);
+  info.best_validation_loss = optional_number(json, "best_validation_loss", source);
+  info.best_step = base::get_integer(json, "best_step", source, 0);
+  return info;
+}
+
+/// The step of "step-N", or nothing.
+std::optional<std::int64_t> step_of(const std::string& name) {
+  if (!name.starts_with(kPrefix)) {
+    return std::nullopt;
+  }
+  std::int64_t step = 0;
+  const char* begin = name.data() + kPrefix.size();
+  const char* end = name.data() + name.size();
+  const auto parsed = std::from_chars(begin, end, step);
+  return parsed.ec == std::errc() && parsed.ptr == end && begin != end ? std::optional(step) : std::nullopt;
+}
+
+}  // namespace
+
+fs::path CheckpointDirectory::step_path(std::int64_t step) const {
+  return path_ / fmt::format("{}{}", kPrefix, step);
+}
+
+std::vector<std::int64_t> CheckpointDirectory::steps() const {
+  std::vector<std::int64_t> result;
+  if (!fs::is_directory(path_)) {
+    return result;
+  }
+  for (const auto& entry : fs::directory_iterator(path_)) {
+    const auto step = step_of(entry.path().filename().string());
+    if (step && fs::is_regular_file(entry.path() / kManifestFile)) {
+      result.push_back(*step);
+    }
+  }
+  std::sort(result.begin(), result.end());
+  return result;
+}
+
+void CheckpointDirectory::save(const CheckpointInfo& info, const models::LanguageModel& model,
+                               const optim::Optimizer& optimizer, tensor::Stream& stream) const {
+  fs::create_directories(path_);
+  checkpoint::require_disk_space(path_, checkpoint_bytes(model, optimizer));
+  const fs::path target = step_path(info.step);
+  fs::path unfinished = target;
+  unfinished += kUnfinishedSuffix;
+  fs::remove_all(unfinished);
+  fs::create_directory(unfinished);
+  try {
+    const std::vector<Piece> list = pieces(model, optimizer);
+    Json manifest = to_json(info);
+    Json hashes = Json::object();
+    checkpoint::SafetensorsWriter writer(unfinished / kStateFile, specs_of(list), {});
+    for (const Piece& piece : list) {
+      auto ticket = stream.read_back(piece.tensor, tensor::ReadBackPurpose::kCheckpoint);
+      hashes[piece.name] = hash_of(ticket.bytes());
+      writer.write(piece.name, ticket.bytes());
+    }
+    writer.commit();
+    manifest["hashes"] = std::move(hashes);
+    base::write_file_atomically(unfinished / kManifestFile, manifest.dump(1));
+    fs::remove_all(target);
+    fs::rename(unfinished, target);
+    base::sync_directory(path_);
+  } catch (...) {
+    std::error_code ignored;
+    fs::remove_all(unfinished, ignored);
+    throw;
+  }
+}
+
+CheckpointInfo CheckpointDirectory::read_info(std::int64_t step) const {
+  const fs::path file = step_path(step) / kManifestFile;
+  return from_json(base::read_json_file(file), file.string());
+}
+
+CheckpointInfo CheckpointDirectory::load(std::int64_t step, models::LanguageModel& model,
+                                         const optim::Optimizer& optimizer, tensor::Stream& stream) const {
+  const fs::path directory = step_path(step);
+  const std::string manifest_file = (directory / kManifestFile).string();
+  const Json manifest = base::read_json_file(manifest_file);
+  const CheckpointInfo info = from_json(manifest, manifest_file);
+  const Json* hashes = base::find_member(manifest, "hashes", manifest_file);
+  base::require(hashes != nullptr && hashes->is_object(), "{}: \"hashes\" is missing", manifest_file);
+  const auto file = checkpoint::SafetensorsFile::open(directory / kStateFile);
+  const std::vector<Piece> list = pieces(model, optimizer);
+  base::require(list.size() == file.tensors().size(),
+                "{} has {} tensors, this run's model and optimizer have {}: it belongs to another model",
+                directory.string(), file.tensors().size(), list.size());
+  for (const Piece& piece : list) {
+    const checkpoint::TensorEntry* entry = file.find(piece.name);
+    const auto sizes = piece.tensor.shape().values();
+    base::require(entry != nullptr &&
+                      std::equal(sizes.begin(), sizes.end(), entry->shape.begin(), entry->shape.end()) &&
+                      entry->dtype == checkpoint::tensor_type_of(piece.tensor.dtype()),
+                  "{}: the tensor {} is {}; this run needs {} {}: it belongs to another model", directory.string(),
+                  piece.name, entry == nullptr ? "missing" : checkpoint::format_shape(entry->shape),
+                  kernels::name_of(piece.tensor.dtype()), kernels::to_string(piece.tensor.shape()));
+    const auto bytes = file.bytes(*entry);
+    base::require(
+        base::get_string(*hashes, piece.name, manifest_file) == hash_of(bytes),
+        "{}: the tensor {} is damaged (its hash differs from the manifest's): remove this checkpoint and resume "
+        "from an older one",
+        directory.string(), piece.name);
+    stream.write(piece.tensor, bytes);
+  }
+  for (const autograd::Parameter& parameter : model.parameters().all()) {
+    if (parameter.master.defined() && parameter.master.dtype() != parameter.value.dtype()) {
+      const auto flat = [](const Tensor& tensor) { return tensor.reshape({1, tensor.elements()}); };
+      stream.launch(kernels::Copy{flat(parameter.master).view(), flat(parameter.value).view()});
+    }
+  }
+  return info;
+}
+
+void CheckpointDirectory::retain(std::int64_t keep, std::int64_t spare) const {
+  const std::vector<std::int64_t> all = steps();
+  const auto newest = all.size() > static_cast<std::size_t>(keep) ? all.size() - static_cast<std::size_t>(keep) : 0;
+  for (std::size_t i = 0; i < newest; ++i) {
+    if (all[i] != spare) {
+      // The manifest goes first: a half-removed checkpoint must not look like one.
+      fs::remove(step_path(all[i]) / kManifestFile);
+      fs::remove_all(step_path(all[i]));
+    }
+  }
+  for (const auto& entry : fs::directory_iterator(path_)) {
+    const std::string name = entry.path().filename().string();
+    const bool headless = step_of(name).has_value() && !fs::exists(entry.path() / kManifestFile);
+    if (name.ends_with(kUnfinishedSuffix) || headless) {
+      fs::remove_all(entry.path());
+    }
+  }
+}
+
+std::uint64_t checkpoint_bytes(const models::LanguageModel& model, const optim::Optimizer& optimizer) {
+  const std::vector<Piece> list = pieces(model, optimizer);
+  return checkpoint::safetensors_file_bytes(specs_of(list), {}) + kManifestAllowance;
+}
+
+}  // namespace flyover::trainer

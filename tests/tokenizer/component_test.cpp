@@ -1,0 +1,34 @@
+// Every component and option against what Hugging Face `tokenizers` answers (make_reference_cases.py).
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "tokenizer/cases.h"
+
+namespace flyover::tokenizer::tests {
+namespace {
+
+using nlohmann::json;
+
+TEST(Components, GiveIdsAndTextsOfTheReference) {
+  const json stored = json::parse(component_cases_text());
+  ASSERT_GE(stored.at("components").size(), 70u);
+  for (const json& component : stored.at("components")) {
+    json document = component.at("document");
+    document["model"] = stored.at("models").at(component.at("model").get<std::string>());
+    document["model"].update(component.at("model_changes"));
+    const std::string name = component.at("name");
+    const Tokenizer tokenizer = Tokenizer::parse(document.dump(), name);
+    for (const json& row : component.at("cases")) {
+      const std::string text = row[0];
+      const Ids ids = tokenizer.encode(text, row[1], row[2]);
+      EXPECT_EQ(ids, row[3].get<Ids>()) << name << ": " << text;
+      if (!row[4].is_null()) {
+        EXPECT_EQ(tokenizer.decode(ids), row[4].get<std::string>()) << name;
+      }
+      EXPECT_EQ(tokenizer.encode_with_offsets(text, row[1], row[2]).ids, ids) << name << ": " << text;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace flyover::tokenizer::tests
