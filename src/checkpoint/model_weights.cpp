@@ -25,18 +25,63 @@ void write_rows(tensor::Stream& stream, const Tensor& destination, const Checkpo
   stream.write(destination.rows(slice.first_row, slice.shape[0]), bytes);
 }
 
+/// Rows of `row_elements` floats behind the stored ones, each their mean.
+void append_mean_rows(std::vector<float>& values, std::int64_t row_elements, std::int64_t rows) {
+  const auto width = static_cast<std::size_t>(row_elements);
+  const std::size_t stored = values.size() / width;
+  std::vector<double> sums(width, 0.0);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    sums[i % width] += values[i];
+  }
+  for (std::int64_t row = 0; row < rows; ++row) {
+    for (const double sum : sums) {
+      values.push_back(static_cast<float>(sum / static_cast<double>(stored)));
+    }
+  }
+}
+
 /// The elements of one tensor of the directory into the parameter's value and master.
 void load_slice(tensor::Stream& stream, const Parameter& parameter, const CheckpointSlice& slice,
                 const ModelTensor& source) {
-  const auto elements = static_cast<std::size_t>(slice.shape.elements());
-  std::vector<std::byte> bytes(elements * kernels::size_of(parameter.value.dtype()));
-  read_elements(source, parameter.value.dtype(), bytes);
-  write_rows(stream, parameter.value, slice, bytes);
-  if (parameter.master.defined() && parameter.master.dtype() != parameter.value.dtype()) {
-    bytes.resize(elements * kernels::size_of(DType::kF32));
-    read_elements(source, DType::kF32, bytes);
-    write_rows(stream, parameter.master, slice, bytes);
+  const std::int64_t stored_rows = source.entry->shape.front();
+  const std::int64_t row_elements = slice.shape.elements() / slice.shape[0];
+  if (parameter.value.dtype() == DType::kBf16 && stored_rows == slice.shape[0]) {
+    std::vector<std::byte> bytes(static_cast<std::size_t>(slice.shape.elements()) * sizeof(kernels::Bf16));
+    read_elements(source, DType::kBf16, bytes);
+    write_rows(stream, parameter.value, slice, bytes);
+    if (!parameter.master.defined()) {
+      return;
+    }
   }
+  std::vector<float> values(static_cast<std::size_t>(stored_rows * row_elements));
+  read_elements(source, DType::kF32, std::as_writable_bytes(std::span(values)));
+  append_mean_rows(values, row_elements, slice.shape[0] - stored_rows);
+  if (parameter.master.defined()) {
+    write_rows(stream, parameter.master, slice, std::as_bytes(std::span(values)));
+  }
+  if (parameter.value.dtype() == DType::kF32) {
+    write_rows(stream, parameter.value, slice, std::as_bytes(std::span(values)));
+  } else if (stored_rows != slice.shape[0]) {
+    std::vector<kernels::Bf16> rounded;
+    rounded.reserve(values.size());
+    for (const float value : values) {
+      rounded.push_back(kernels::to_bf16(value));
+    }
+    write_rows(stream, parameter.value, slice, std::as_bytes(std::span(rounded)));
+  }
+}
+
+/// The shape that the directory has for a slice: with fewer rows where the vocabulary grows.
+std::vector<std::int64_t> stored_shape(const Parameter& parameter, const CheckpointSlice& slice,
+                                       std::int64_t stored_vocabulary) {
+  const auto sizes = slice.shape.values();
+  std::vector<std::int64_t> shape(sizes.begin(), sizes.end());
+  const bool by_vocabulary = parameter.spec.role == autograd::ParameterRole::kEmbedding ||
+                             parameter.spec.role == autograd::ParameterRole::kOutput;
+  if (stored_vocabulary > 0 && by_vocabulary) {
+    shape[0] = stored_vocabulary;
+  }
+  return shape;
 }
 
 bool repeats_embedding(const ModelDirectory& directory) {
@@ -83,13 +128,14 @@ tensor::ReadBack read_slice(tensor::Stream& stream, const SliceLocation& locatio
 }  // namespace
 
 void load_weights(const ModelDirectory& directory, models::LanguageModel& model, tensor::Stream& stream, DType compute,
-                  autograd::ParameterUse use) {
+                  autograd::ParameterUse use, std::int64_t stored_vocabulary) {
   // Everything is checked before memory is taken.
   TensorConsumer consumer(directory);
   std::vector<std::pair<SliceLocation, const ModelTensor*>> plan;
   for (const Parameter& parameter : model.parameters().all()) {
     for (const CheckpointSlice& slice : parameter.spec.slices) {
-      plan.push_back({{&parameter, &slice}, consumer.consume(slice.name, slice.shape.values())});
+      plan.push_back(
+          {{&parameter, &slice}, consumer.consume(slice.name, stored_shape(parameter, slice, stored_vocabulary))});
     }
   }
   consumer.finish([&](std::string_view name) {

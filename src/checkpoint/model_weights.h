@@ -16,8 +16,10 @@ namespace flyover::checkpoint {
 /// Allocates the model's parameters and fills them from the directory, each tensor used exactly once: values in
 /// `compute`, masters in f32. A tied model's directory may repeat the embedding as "lm_head.weight" if the bytes are
 /// the same. Throws Error with the list of tensors that are missing, superfluous or of another shape.
+/// Where the model has a larger vocabulary than the directory (`stored_vocabulary` rows; 0 = the same), the new rows of
+/// embedding and output layer are the mean of the stored ones.
 void load_weights(const ModelDirectory& directory, models::LanguageModel& model, tensor::Stream& stream,
-                  tensor::DType compute, autograd::ParameterUse use);
+                  tensor::DType compute, autograd::ParameterUse use, std::int64_t stored_vocabulary = 0);
 
 /// Allocates the model's parameters and fills them with normal random numbers of the family's deviation.
 void initialise_weights(models::LanguageModel& model, tensor::Stream& stream, std::uint64_t seed, tensor::DType compute,

@@ -20,6 +20,13 @@ struct Event {
   std::uint64_t value = 0;
 };
 
+/// The most that a device can do; 0 = not known.
+struct Ceilings {
+  double f32_flops = 0;         ///< FLOP/s of matrix products in f32
+  double bf16_flops = 0;        ///< FLOP/s of matrix products of bf16 with f32 sums
+  double bytes_per_second = 0;  ///< of reading device memory
+};
+
 /// A kind of machine that runs kernels. Work on one stream runs in the order in which it was given; streams are ordered
 /// among each other by events only. Addresses are meaningful to the device alone. One host thread at a time calls it.
 class Device {
@@ -32,6 +39,9 @@ class Device {
   virtual std::string description() const = 0;
   /// False where tensors have shapes only and every read-back is answered by a ValueModel.
   virtual bool holds_data() const { return true; }
+
+  /// Measured (not looked up) when asked for.
+  virtual Ceilings ceilings() { return {}; }
 
   /// Memory aligned to 64 bytes. Throws Error where the device has not got that much.
   virtual void* allocate(std::size_t bytes) = 0;

@@ -47,8 +47,13 @@ const KernelEntry& find_kernel(const KernelTable& table, kernels::KernelId kerne
   return entry;
 }
 
-HostDevice::HostDevice(std::string name, std::string description, KernelTable table, int threads)
-    : name_(std::move(name)), description_(std::move(description)), table_(table), threads_(threads) {
+HostDevice::HostDevice(std::string name, std::string description, KernelTable table, int threads,
+                       std::function<Ceilings()> measure)
+    : name_(std::move(name)),
+      description_(std::move(description)),
+      table_(table),
+      threads_(threads),
+      measure_(std::move(measure)) {
   base::check(threads >= 1, "a host device needs at least one thread, got {}", threads);
 }
 

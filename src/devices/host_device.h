@@ -1,6 +1,8 @@
 // A device that runs its kernels at once, on the calling thread, in the host's memory: `cpu` and `reference`.
 #pragma once
 
+#include <functional>
+
 #include "devices/device.h"
 #include "devices/kernel_table.h"
 
@@ -8,11 +10,13 @@ namespace flyover::devices {
 
 class HostDevice final : public Device {
  public:
-  /// `threads` >= 1 is what kernels may use.
-  HostDevice(std::string name, std::string description, KernelTable table, int threads);
+  /// `threads` >= 1 is what kernels may use; `measure` answers ceilings() where it is given.
+  HostDevice(std::string name, std::string description, KernelTable table, int threads,
+             std::function<Ceilings()> measure = {});
 
   std::string_view name() const override { return name_; }
   std::string description() const override { return description_; }
+  Ceilings ceilings() override { return measure_ ? measure_() : Ceilings{}; }
   void* allocate(std::size_t bytes) override;
   void free(void* address, std::size_t bytes) noexcept override;
   StreamId create_stream() override { return ++streams_; }
@@ -31,6 +35,7 @@ class HostDevice final : public Device {
   std::string description_;
   KernelTable table_;
   int threads_;
+  std::function<Ceilings()> measure_;
   StreamId streams_ = 0;
 };
 

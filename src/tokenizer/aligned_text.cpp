@@ -1,6 +1,6 @@
 #include "tokenizer/aligned_text.h"
 
-#include <algorithm>
+#include "base/error.h"
 
 namespace flyover::tokenizer {
 
@@ -21,6 +21,8 @@ void TextEditor::copy(ByteRange bytes) {
 }
 
 void TextEditor::put(std::string_view text, ByteRange bytes) {
+  base::require(text.size() + size() <= result_.limit_,
+                "the tokenizer's normalizer makes more than {} bytes of a shorter text", result_.limit_);
   result_.owned_.append(text);
   if (result_.tracked_) {
     result_.origins_.insert(result_.origins_.end(), text.size(), origin_or_position(bytes));

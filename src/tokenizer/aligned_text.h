@@ -24,7 +24,7 @@ class AlignedText {
  public:
   /// `text` stands at `offset` of the caller's text and must outlive this object.
   AlignedText(std::string_view text, std::size_t offset, bool tracked)
-      : borrowed_(text), offset_(offset), tracked_(tracked) {}
+      : borrowed_(text), limit_(64 * text.size() + (std::size_t{1} << 20)), offset_(offset), tracked_(tracked) {}
 
   std::string_view text() const { return changed_ ? std::string_view(owned_) : borrowed_; }
   bool tracked() const { return tracked_; }
@@ -38,6 +38,7 @@ class AlignedText {
   std::string_view borrowed_;
   std::string owned_;
   bool changed_ = false;
+  std::size_t limit_;  ///< no document of good will makes more bytes than this of the text
   std::size_t offset_;
   bool tracked_;
   std::vector<ByteRange> origins_;  ///< one per byte of owned_, if tracked and changed
@@ -49,11 +50,13 @@ class TextEditor {
   /// `source` must outlive the editor.
   explicit TextEditor(const AlignedText& source) : source_(source), result_({}, source.offset_, source.tracked_) {
     result_.changed_ = true;
+    result_.limit_ = source.limit_;
   }
 
   /// Appends the source's bytes as they are.
   void copy(ByteRange bytes);
-  /// Appends `text`, which stands for `bytes` of the source (an empty range: inserted there).
+  /// Appends `text`, which stands for `bytes` of the source (an empty range: inserted there). Throws Error if the text
+  /// has become 64 times as long (and a MiB) as what the caller gave.
   void put(std::string_view text, ByteRange bytes);
   /// Bytes written so far.
   std::size_t size() const { return result_.owned_.size(); }

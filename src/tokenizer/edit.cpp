@@ -17,7 +17,8 @@ namespace {
 /// Walks over a document that is known to be valid JSON.
 class Scanner {
  public:
-  explicit Scanner(std::string_view text) : text_(text) {}
+  /// Begins at `position`.
+  Scanner(std::string_view text, std::size_t position) : text_(text), position_(position) {}
 
   std::size_t position() const { return position_; }
 
@@ -63,13 +64,13 @@ class Scanner {
   }
 
   std::string_view text_;
-  std::size_t position_ = 0;
+  std::size_t position_;
 };
 
 /// Where the value of a member of the document stands; of equal keys the last, as in parsing.
 std::optional<ByteRange> find_value(std::string_view document, std::string_view key) {
   std::optional<ByteRange> found;
-  Scanner scanner(document);
+  Scanner scanner(document, document.find('{'));  // a byte order mark may stand before it
   scanner.skip_punctuation();
   while (scanner.peek() != '}') {
     if (scanner.peek() == ',') {
@@ -142,7 +143,7 @@ std::string with_added_special_tokens(std::string_view tokenizer_json, std::stri
   } else if (!had_entries) {
     result.replace(array->begin, array->size(), open + entries + close);
   } else {
-    const std::size_t last = tokenizer_json.rfind('}', array->end);
+    const std::size_t last = tokenizer_json.rfind('}', array->end - 1);
     result.insert(last + 1, (indented ? ",\n" : ", ") + entries);
   }
   return result;

@@ -193,7 +193,9 @@ class PairIndex {
   }
   void push_touched() {
     for (const std::uint64_t pair_key : touched_) {
-      queue_.push(candidate(static_cast<std::int32_t>(pair_key >> 32), static_cast<std::int32_t>(pair_key)));
+      if (pairs_[pair_key].count > 0) {  // it can have come and gone within one merge
+        queue_.push(candidate(static_cast<std::int32_t>(pair_key >> 32), static_cast<std::int32_t>(pair_key)));
+      }
     }
     touched_.clear();
   }

@@ -11,10 +11,12 @@
 namespace flyover::tokenizer {
 
 struct BpeTraining {
-  std::int64_t vocabulary_size = 0;  ///< special tokens and the 256 bytes included
-  std::vector<std::string>
-      special_tokens;                 ///< get the first ids; the text is cut at them and they are not learned from
-  std::string pattern{kGpt2Pattern};  ///< cuts the text into the pieces in which pairs are counted
+  /// Special tokens and the 256 bytes included.
+  std::int64_t vocabulary_size = 0;
+  /// They get the first ids; the text is cut at them, and nothing is learned from them.
+  std::vector<std::string> special_tokens = {};
+  /// Cuts the text into the pieces in which pairs are counted.
+  std::string pattern{kGpt2Pattern};
 };
 
 /// A complete tokenizer.json whose merges join, again and again, the most frequent pair of neighbouring tokens within

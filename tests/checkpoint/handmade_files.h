@@ -22,8 +22,9 @@ inline std::string safetensors_bytes(std::string_view header, std::string_view d
   return file + std::string(header) + std::string(data);
 }
 
-/// Without flushing to the disk, so that thousands of files are quick.
+/// A new file, not an old one cut to nothing: some file systems flush those to the disk, which is slow.
 inline void put_file(const std::filesystem::path& path, std::string_view contents) {
+  std::filesystem::remove(path);
   std::ofstream(path, std::ios::binary | std::ios::trunc)
       .write(contents.data(), static_cast<std::streamsize>(contents.size()));
 }

@@ -1,11 +1,11 @@
-#include "data/jinja/template.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "base/files.h"
+#include "data/chat_template.h"
+#include "data/jinja/template.h"
 #include "support/shared_data.h"
 
 namespace flyover::data::jinja {
@@ -75,34 +75,55 @@ std::string real_template(const std::filesystem::path& path) {
                                      : base::read_file(path);
 }
 
+/// Compares what a template gives for a case of the reference.
+void compare_chat(const Template& chat_template, const Json& test) {
+  Json variables = {{"tools", nullptr}, {"documents", nullptr}, {"bos_token", "<s>"}, {"eos_token", "</s>"}};
+  variables.update(reference()["conversations"][test["conversation"].get<std::string>()]);
+  variables.update(reference()["extras"][test["extra"].get<std::string>()]);
+  variables["add_generation_prompt"] = test["prompt"];
+  SCOPED_TRACE(test.dump());
+  std::string error;
+  std::string text;
+  try {
+    text = chat_template.render(variables).text;
+  } catch (const base::Error& caught) {
+    error = caught.what();
+  }
+  if (test.contains("error")) {
+    EXPECT_THAT(error, testing::StartsWith(chat_template.name() + ":")) << text;
+    return;
+  }
+  EXPECT_EQ(error, "");
+  EXPECT_EQ(text.size(), test["bytes"].get<std::size_t>());
+  EXPECT_EQ(fnv1a(text), test["hash"].get<std::string>()) << text;
+}
+
+constexpr std::string_view kBuiltIn = "built-in ";
+
 TEST(Jinja, RealChatTemplatesGiveWhatPythonGives) {
   FLYOVER_SHARED_OR_SKIP(directory, "tokenizers");
   int compared = 0;
   for (const Json& test : reference()["real"]) {
-    const auto path = directory / test["template"].get<std::string>();
-    Json variables = {{"tools", nullptr}, {"documents", nullptr}, {"bos_token", "<s>"}, {"eos_token", "</s>"}};
-    variables.update(reference()["conversations"][test["conversation"].get<std::string>()]);
-    variables.update(reference()["extras"][test["extra"].get<std::string>()]);
-    variables["add_generation_prompt"] = test["prompt"];
-    SCOPED_TRACE(test.dump());
-    std::string error;
-    std::string text;
-    const Template parsed = Template::parse(real_template(path), test["template"].get<std::string>());
-    try {
-      text = parsed.render(variables).text;
-    } catch (const base::Error& caught) {
-      error = caught.what();
+    const auto name = test["template"].get<std::string>();
+    if (!name.starts_with(kBuiltIn)) {
+      compare_chat(Template::parse(real_template(directory / name), name), test);
+      ++compared;
     }
-    ++compared;
-    if (test.contains("error")) {
-      EXPECT_THAT(error, testing::StartsWith(test["template"].get<std::string>() + ":")) << text;
-      continue;
-    }
-    EXPECT_EQ(error, "");
-    EXPECT_EQ(text.size(), test["bytes"].get<std::size_t>());
-    EXPECT_EQ(fnv1a(text), test["hash"].get<std::string>()) << text;
   }
   EXPECT_GT(compared, 150);
+}
+
+TEST(Jinja, BuiltInChatTemplatesGiveWhatPythonGives) {
+  int compared = 0;
+  for (const Json& test : reference()["real"]) {
+    const auto name = test["template"].get<std::string>();
+    if (name.starts_with(kBuiltIn)) {
+      const BuiltInTemplate& built_in = find_built_in_template(name.substr(kBuiltIn.size()));
+      compare_chat(Template::parse(std::string(built_in.source), name), test);
+      ++compared;
+    }
+  }
+  EXPECT_GE(compared, 60);
 }
 
 TEST(Jinja, WhatIsNotSupportedIsRefusedWithTemplateLineAndConstruct) {
@@ -130,8 +151,7 @@ TEST(Jinja, ErrorsWhileRenderingNameTheLine) {
 
 TEST(Jinja, ContentThatLooksLikeATemplateComesThroughVerbatim) {
   const std::string content = "{{ x }} {% if %} {# no #} \\n {%- raw -%} \xF0\x9F\x98\x80 }}";
-  EXPECT_EQ(render("[{{ c }}{{ '' + c }}{{ [c] | join }}]", {{"c", content}}),
-            "[" + content + content + content + "]");
+  EXPECT_EQ(render("[{{ c }}{{ '' + c }}{{ [c] | join }}]", {{"c", content}}), "[" + content + content + content + "]");
 }
 
 TEST(Jinja, ADateIsGivenByTheCallerOrAnError) {
@@ -169,8 +189,9 @@ TEST(Jinja, RunawayTemplatesEndInErrors) {
   EXPECT_THAT(message_of("{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}"
                          "{% endfor %}{{ ns.x == ns.x }}"),
               HasSubstr("holds more than"));
-  EXPECT_THAT(message_of("{% for i in range(99999) %}{{ 'x' * 9999 }}{% endfor %}", {.maximum_output_bytes = 1'000'000}),
-              HasSubstr("rendered text"));
+  EXPECT_THAT(
+      message_of("{% for i in range(99999) %}{{ 'x' * 9999 }}{% endfor %}", {.maximum_output_bytes = 1'000'000}),
+      HasSubstr("rendered text"));
   EXPECT_THAT(message_of("{% for i in range(99999) %}{% set x = 'x' * 9999999 %}{% endfor %}",
                          {.maximum_work_bytes = 100'000'000}),
               HasSubstr("handles more than"));
@@ -207,13 +228,78 @@ TEST(Jinja, VariablesMustBeTextInUtf8AndIntegersOf64Bits) {
 
 /// Pieces that templates are made of, put together at random: whatever comes out, nothing crashes or hangs.
 TEST(Jinja, RandomSequencesOfTokensNeverCrash) {
-  const std::vector<std::string> pieces = {
-      "{{ ", " }}", "{% ", " %}", "{%- ", " -%}", "{# ", " #}", "for x in y", "endfor", "if x", "else", "endif",
-      "set x = ", "set x", "endset", "macro f(a, b=1)", "endmacro", "call f()", "endcall", "filter upper",
-      "endfilter", "raw", "endraw", "generation", "endgeneration", "x", "y", "f(", ")", "[", "]", "{", "}", "'a'",
-      "\"", "1", "2.5", " + ", " - ", " ~ ", " * ", " ** ", " // ", " % ", " is ", " not ", " in ", " and ", ".x",
-      "|", "tojson", "length", "join(", ":", ",", " = ", "==", "<", "namespace(", "loop.index", "\n", "  ", "é",
-      "none", "range(3)", "::-1", "break", "continue", "with a = 1", "endwith", "elif"};
+  const std::vector<std::string> pieces = {"{{ ",
+                                           " }}",
+                                           "{% ",
+                                           " %}",
+                                           "{%- ",
+                                           " -%}",
+                                           "{# ",
+                                           " #}",
+                                           "for x in y",
+                                           "endfor",
+                                           "if x",
+                                           "else",
+                                           "endif",
+                                           "set x = ",
+                                           "set x",
+                                           "endset",
+                                           "macro f(a, b=1)",
+                                           "endmacro",
+                                           "call f()",
+                                           "endcall",
+                                           "filter upper",
+                                           "endfilter",
+                                           "raw",
+                                           "endraw",
+                                           "generation",
+                                           "endgeneration",
+                                           "x",
+                                           "y",
+                                           "f(",
+                                           ")",
+                                           "[",
+                                           "]",
+                                           "{",
+                                           "}",
+                                           "'a'",
+                                           "\"",
+                                           "1",
+                                           "2.5",
+                                           " + ",
+                                           " - ",
+                                           " ~ ",
+                                           " * ",
+                                           " ** ",
+                                           " // ",
+                                           " % ",
+                                           " is ",
+                                           " not ",
+                                           " in ",
+                                           " and ",
+                                           ".x",
+                                           "|",
+                                           "tojson",
+                                           "length",
+                                           "join(",
+                                           ":",
+                                           ",",
+                                           " = ",
+                                           "==",
+                                           "<",
+                                           "namespace(",
+                                           "loop.index",
+                                           "\n",
+                                           "  ",
+                                           "é",
+                                           "none",
+                                           "range(3)",
+                                           "::-1",
+                                           "break",
+                                           "continue",
+                                           "with a = 1",
+                                           "endwith",
+                                           "elif"};
   std::uint64_t state = 88172645463325252ULL;
   const auto next = [&](std::uint64_t bound) {
     state ^= state << 13;

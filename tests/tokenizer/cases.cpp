@@ -73,9 +73,9 @@ std::string random_text(const base::Random& random, std::uint64_t length) {
   struct Range {
     char32_t first, last;
   };
-  constexpr std::array<Range, 10> kRanges = {Range{0x20, 0x7E},     {0x09, 0x0D},     {0x20, 0x20},       {0xA0, 0x17F},
-                                             {0x300, 0x36F},        {0x400, 0x4FF},   {0x1100, 0x11FF},   {0x4E00, 0x4EFF},
-                                             {0xAC00, 0xACFF},      {0x1F300, 0x1F6FF}};
+  constexpr std::array<Range, 10> kRanges = {Range{0x20, 0x7E}, {0x09, 0x0D},      {0x20, 0x20},     {0xA0, 0x17F},
+                                             {0x300, 0x36F},    {0x400, 0x4FF},    {0x1100, 0x11FF}, {0x4E00, 0x4EFF},
+                                             {0xAC00, 0xACFF},  {0x1F300, 0x1F6FF}};
   std::string text;
   for (std::uint64_t i = 0; i < length; ++i) {
     const Range range = kRanges[random.below(2 * i, kRanges.size())];

@@ -17,8 +17,8 @@ using Ids = std::vector<std::int32_t>;
 /// The contents of component_cases.json, which make_reference_cases.py writes.
 const std::string& component_cases_text();
 
-/// A byte-level document of 256 bytes (id = position in GPT-2's order) and a few merges; `sections` are further members,
-/// for example R"(, "normalizer": {"type": "NFC"})".
+/// A byte-level document of 256 bytes (id = position in GPT-2's order) and a few merges; `sections` are further
+/// members, for example R"(, "normalizer": {"type": "NFC"})".
 std::string small_document(std::string_view sections = "");
 
 /// Texts of llama.cpp's .inp files and ids of its .out files. `ids` is empty where the file has an empty line.

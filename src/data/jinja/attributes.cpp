@@ -11,18 +11,17 @@ namespace {
 
 /// Methods that change their object; the sandbox of chat templates refuses to call them.
 bool changes_object(Kind kind, std::string_view name) {
-  constexpr std::array<std::string_view, 8> kList = {"append", "clear", "extend", "insert", "pop",
-                                                     "remove", "reverse", "sort"};
+  constexpr std::array<std::string_view, 8> kList = {"append", "clear",  "extend",  "insert",
+                                                     "pop",    "remove", "reverse", "sort"};
   constexpr std::array<std::string_view, 5> kDict = {"clear", "pop", "popitem", "setdefault", "update"};
   return (kind == Kind::kList && std::find(kList.begin(), kList.end(), name) != kList.end()) ||
          (kind == Kind::kDict && std::find(kDict.begin(), kDict.end(), name) != kDict.end());
 }
 
 bool is_number_attribute(std::string_view name) {
-  constexpr std::array<std::string_view, 13> kNames = {"as_integer_ratio", "bit_count", "bit_length", "conjugate",
-                                                       "denominator",      "from_bytes", "fromhex",   "hex",
-                                                       "imag",             "is_integer", "numerator", "real",
-                                                       "to_bytes"};
+  constexpr std::array<std::string_view, 13> kNames = {
+      "as_integer_ratio", "bit_count", "bit_length", "conjugate", "denominator", "from_bytes", "fromhex", "hex", "imag",
+      "is_integer",       "numerator", "real",       "to_bytes"};
   return std::find(kNames.begin(), kNames.end(), name) != kNames.end();
 }
 
@@ -44,11 +43,12 @@ std::span<const Method> methods_of(Kind kind) {
 std::optional<Value> python_attribute(const Value& object, const std::string& name) {
   const Kind kind = object.kind();
   if ((name.starts_with("__") && name.ends_with("__")) || changes_object(kind, name)) {
-    return Value::undefined(fmt::format("access to the attribute '{}' of a '{}' is unsafe in the sandbox", name,
-                                        type_name(object)));
+    return Value::undefined(
+        fmt::format("access to the attribute '{}' of a '{}' is unsafe in the sandbox", name, type_name(object)));
   }
   const std::span<const Method> methods = methods_of(kind);
-  const auto found = std::find_if(methods.begin(), methods.end(), [&](const Method& method) { return method.name == name; });
+  const auto found =
+      std::find_if(methods.begin(), methods.end(), [&](const Method& method) { return method.name == name; });
   if (found == methods.end()) {
     base::require(!object.is_numeric() || !is_number_attribute(name), "the attribute '{}' of a '{}' is not supported",
                   name, type_name(object));
@@ -155,7 +155,8 @@ std::optional<Value> find_item(const Value& object, const Value& index) {
       const std::u32string points = code_points(object.text());
       const std::int64_t at = element_index(index.as_integer(), static_cast<std::int64_t>(points.size()));
       return at < 0 ? std::nullopt
-                    : std::optional(Value::string(utf8(std::u32string_view(points).substr(static_cast<std::size_t>(at), 1))));
+                    : std::optional(
+                          Value::string(utf8(std::u32string_view(points).substr(static_cast<std::size_t>(at), 1))));
     }
     case Kind::kRange: {
       const std::int64_t at = element_index(index.as_integer(), object.as_range().length());
@@ -264,8 +265,10 @@ Value get_slice(const Value& object, const Value& start, const Value& stop, cons
     }
     case Kind::kUndefined:
       base::fail("{}: it cannot be sliced", object.undefined_hint());
+    case Kind::kRange:
+      base::fail("a slice of a range is not supported (put `| list` before it)");
     default:
-      base::fail("a slice of a '{}' is not supported", type_name(object));
+      return Value::undefined(fmt::format("'{}' object cannot be sliced", type_name(object)));
   }
 }
 

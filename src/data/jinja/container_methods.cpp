@@ -50,8 +50,8 @@ Value list_count(Interpreter&, const Value& self, Arguments& arguments) {
 
 Value list_index(Interpreter&, const Value& self, Arguments& arguments) {
   const BoundArguments bound("index", arguments, {"value"}, 1);
-  const auto found = std::find_if(self.items().begin(), self.items().end(),
-                                  [&](const Value& item) { return equal(item, bound[0]); });
+  const auto found =
+      std::find_if(self.items().begin(), self.items().end(), [&](const Value& item) { return equal(item, bound[0]); });
   base::require(found != self.items().end(), "index: the value is not in the list");
   return Value::integer(found - self.items().begin());
 }

@@ -1,10 +1,9 @@
 // Expressions, with the precedence of Jinja: conditional, or, and, not, comparisons, + -, ~, * / // %, **, unary,
 // postfix, filters and tests.
-#include <charconv>
-#include <cstdlib>
-
 #include <algorithm>
 #include <array>
+#include <charconv>
+#include <cstdlib>
 
 #include "data/jinja/builtins.h"
 #include "data/jinja/parse_state.h"
@@ -372,13 +371,12 @@ ExpressionPointer parse_sum(ParseState& state) {
 
 /// Takes a comparison operator if one is next.
 bool take_comparison(ParseState& state, Comparison& comparison) {
-  constexpr std::array<std::pair<std::string_view, Comparison>, 6> kComparisons = {
-      {{"==", Comparison::kEqual},
-       {"!=", Comparison::kNotEqual},
-       {"<", Comparison::kLess},
-       {"<=", Comparison::kLessEqual},
-       {">", Comparison::kGreater},
-       {">=", Comparison::kGreaterEqual}}};
+  constexpr std::array<std::pair<std::string_view, Comparison>, 6> kComparisons = {{{"==", Comparison::kEqual},
+                                                                                    {"!=", Comparison::kNotEqual},
+                                                                                    {"<", Comparison::kLess},
+                                                                                    {"<=", Comparison::kLessEqual},
+                                                                                    {">", Comparison::kGreater},
+                                                                                    {">=", Comparison::kGreaterEqual}}};
   for (const auto& [text, meaning] : kComparisons) {
     if (state.skip_operator(text)) {
       comparison = meaning;

@@ -1,9 +1,8 @@
 // Python's two ways to format text into a pattern: '%s' % x and '{}'.format(x), as far as chat templates use them.
-#include <cmath>
-#include <cstdio>
-
 #include <algorithm>
 #include <array>
+#include <cmath>
+#include <cstdio>
 
 #include "base/error.h"
 #include "data/jinja/builtins.h"
@@ -83,8 +82,8 @@ std::string with_sign_and_width(std::string digits, bool negative, const Convers
 }
 
 std::string format_integer(const Value& value, const Conversion& conversion) {
-  base::require(value.is_integral() || (value.is(Kind::kFloat) && conversion.type == 'd' &&
-                                        std::fabs(value.as_double()) < 9.0e18),
+  base::require(value.is_integral() ||
+                    (value.is(Kind::kFloat) && conversion.type == 'd' && std::fabs(value.as_double()) < 9.0e18),
                 "%{} expects an integer, found '{}'", conversion.type, type_name(value));
   base::require(conversion.precision < 0 && conversion.flags.find('#') == std::string::npos,
                 "a precision or # with %{} is not supported", conversion.type);
@@ -174,7 +173,8 @@ std::string percent_format(const std::string& pattern, const Value& arguments) {
     }
     require_string_size(out.size());
   }
-  base::require(used == available || used_keys || arguments.is(Kind::kDict) || arguments.is(Kind::kList),
+  base::require(used == available || used_keys || arguments.is(Kind::kDict) || arguments.is(Kind::kList) ||
+                    arguments.is(Kind::kUndefined),
                 "not all arguments were used by the format \"{}\"", pattern.substr(0, 40));
   return out;
 }
@@ -196,7 +196,8 @@ std::string brace_format(const std::string& pattern, const Arguments& arguments)
     const std::size_t end = pattern.find('}', position);
     base::require(byte == '{' && end != std::string::npos, "format: a single brace in \"{}\"", pattern.substr(0, 40));
     const std::string field = pattern.substr(position + 1, end - position - 1);
-    base::require(field.find_first_of(".[:!{") == std::string::npos, "format: the field {{{}}} is not supported", field);
+    base::require(field.find_first_of(".[:!{") == std::string::npos, "format: the field {{{}}} is not supported",
+                  field);
     const bool is_number = field.find_first_not_of("0123456789") == std::string::npos;
     if (is_number) {
       base::require(field.size() < 6, "format: the field {{{}}} has no argument", field);

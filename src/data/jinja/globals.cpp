@@ -1,8 +1,7 @@
 // The global functions of chat templates.
-#include <ctime>
-
 #include <algorithm>
 #include <array>
+#include <ctime>
 
 #include "base/error.h"
 #include "data/jinja/builtins.h"

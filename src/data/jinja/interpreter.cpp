@@ -114,8 +114,8 @@ Value Interpreter::evaluate(const LiteralExpression& expression) {
 Value Interpreter::evaluate(const NameExpression& expression) {
   const Value* found = scope_->find(expression.symbol);
   return found != nullptr ? *found
-                          : Value::undefined(fmt::format(
-                                "'{}' is undefined", syntax_.symbols[static_cast<std::size_t>(expression.symbol)]));
+                          : Value::undefined(fmt::format("'{}' is undefined",
+                                                         syntax_.symbols[static_cast<std::size_t>(expression.symbol)]));
 }
 
 std::vector<Value> Interpreter::evaluate_all(const std::vector<ExpressionPointer>& expressions) {
@@ -234,9 +234,8 @@ Value Interpreter::evaluate(const ConditionalExpression& expression) {
   if (truthy(evaluate(*expression.condition))) {
     return evaluate(*expression.then);
   }
-  return expression.otherwise != nullptr
-             ? evaluate(*expression.otherwise)
-             : Value::undefined("the inline if-expression is false and has no else");
+  return expression.otherwise != nullptr ? evaluate(*expression.otherwise)
+                                         : Value::undefined("the inline if-expression is false and has no else");
 }
 
 Value Interpreter::evaluate(const AttributeExpression& expression) {

@@ -1,8 +1,7 @@
 // Filters on numbers, and conversions to numbers.
+#include <array>
 #include <charconv>
 #include <cmath>
-
-#include <array>
 
 #include "base/error.h"
 #include "data/jinja/builtins.h"

@@ -1,7 +1,6 @@
 // Arithmetic with Python's rules; an overflow of 64-bit integers is an error.
-#include <cmath>
-
 #include <array>
+#include <cmath>
 
 #include "base/error.h"
 #include "data/jinja/builtins.h"

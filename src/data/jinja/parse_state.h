@@ -25,8 +25,8 @@ struct ParseState {
   MacroStatement* macro = nullptr;
   bool has_generation = false;
   int nesting = 0;
-  int loops = 0;      ///< around the current statement, within the innermost macro
-  int buffers = 0;    ///< macros, block sets, ... around the current statement, whose text goes elsewhere first
+  int loops = 0;    ///< around the current statement, within the innermost macro
+  int buffers = 0;  ///< macros, block sets, ... around the current statement, whose text goes elsewhere first
   bool in_generation = false;
 
   ParseState(std::string_view source, std::string_view template_name);
@@ -68,9 +68,9 @@ class NestingGuard {
 std::string description(const Token& token);
 
 struct TupleOptions {
-  bool with_conditional = true;       ///< `a if b else c` may follow
-  std::string_view end_name = {};     ///< a name that ends the tuple
-  bool in_parentheses = false;        ///< the empty tuple is allowed
+  bool with_conditional = true;    ///< `a if b else c` may follow
+  std::string_view end_name = {};  ///< a name that ends the tuple
+  bool in_parentheses = false;     ///< the empty tuple is allowed
 };
 
 ExpressionPointer parse_expression(ParseState& state, bool with_conditional = true);

@@ -244,8 +244,9 @@ WithStatement parse_with(ParseState& state) {
 
 GenerationStatement parse_generation(ParseState& state, int line) {
   if (state.buffers > 0 || state.in_generation) {
-    state.fail(line, "{{% generation %}} within a macro, call, filter, block set or another generation block is not "
-                     "supported: its place in the text is not known");
+    state.fail(line,
+               "{{% generation %}} within a macro, call, filter, block set or another generation block is not "
+               "supported: its place in the text is not known");
   }
   state.has_generation = true;
   state.in_generation = true;
@@ -297,8 +298,9 @@ Statement parse_statement(ParseState& state) {
     }
     return tag == "break" ? Statement{line, BreakStatement{}} : Statement{line, ContinueStatement{}};
   }
-  const std::vector<std::string> known = {"for", "if", "set", "macro", "call", "filter", "with", "generation", "break",
-                                          "continue", "elif", "else", "endfor", "endif", "endset", "endmacro", "raw"};
+  const std::vector<std::string> known = {"for",    "if",         "set",    "macro",    "call", "filter",
+                                          "with",   "generation", "break",  "continue", "elif", "else",
+                                          "endfor", "endif",      "endset", "endmacro", "raw"};
   state.fail(line, "the statement {{% {} %}} is not supported here{}", tag, base::suggestion(tag, known));
 }
 

@@ -25,8 +25,8 @@ class AttributePath {
     while (true) {
       const std::size_t dot = rest.find('.');
       const std::string_view part = rest.substr(0, dot);
-      const bool is_number = !part.empty() && part.size() < 10 &&
-                             part.find_first_not_of("0123456789") == std::string_view::npos;
+      const bool is_number =
+          !part.empty() && part.size() < 10 && part.find_first_not_of("0123456789") == std::string_view::npos;
       parts_.push_back(is_number ? Value::integer(std::stoi(std::string(part))) : Value::string(std::string(part)));
       if (dot == std::string_view::npos) {
         return;
@@ -114,8 +114,7 @@ Value filter_first(Interpreter&, const Value& input, Arguments& arguments) {
 
 Value filter_last(Interpreter&, const Value& input, Arguments& arguments) {
   const BoundArguments none("last", arguments, {});
-  base::require(!input.is(Kind::kIterator) && !input.is(Kind::kUndefined), "last: a '{}' cannot be walked backwards",
-                type_name(input));
+  base::require(!input.is(Kind::kIterator), "last: a '{}' cannot be walked backwards", type_name(input));
   const std::vector<Value> items = iterate(input);
   return items.empty() ? Value::undefined("last: the sequence is empty") : items.back();
 }
@@ -130,8 +129,7 @@ Value filter_reverse(Interpreter&, const Value& input, Arguments& arguments) {
   }
   std::vector<Value> items = iterate(input);
   std::reverse(items.begin(), items.end());
-  const bool gives_list = input.is(Kind::kIterator) || input.is(Kind::kUndefined);
-  return gives_list ? Value::list(std::move(items)) : Value::iterator(std::move(items));
+  return input.is(Kind::kIterator) ? Value::list(std::move(items)) : Value::iterator(std::move(items));
 }
 
 Value filter_join(Interpreter&, const Value& input, Arguments& arguments) {
@@ -286,8 +284,13 @@ std::string take_name(std::string_view filter, Arguments& arguments) {
   return name;
 }
 
+/// The elements as map, select and their kin see them: what counts as false has none, whatever it is.
+std::vector<Value> iterate_if_true(const Value& value) {
+  return truthy(value) ? iterate(value) : std::vector<Value>();
+}
+
 Value filter_map(Interpreter& interpreter, const Value& input, Arguments& arguments) {
-  std::vector<Value> items = iterate(input);
+  std::vector<Value> items = iterate_if_true(input);
   if (arguments.positional.empty()) {
     const BoundArguments bound("map", arguments, {"attribute", "default"}, 1);
     const AttributePath path(bound.find(0), bound.find(1));
@@ -304,8 +307,7 @@ Value filter_map(Interpreter& interpreter, const Value& input, Arguments& argume
   return Value::iterator(std::move(items));
 }
 
-Value select_items(std::string_view filter, const Value& input, Arguments& arguments, bool by_attribute,
-                   bool wanted) {
+Value select_items(std::string_view filter, const Value& input, Arguments& arguments, bool by_attribute, bool wanted) {
   Value attribute;
   if (by_attribute) {
     base::require(!arguments.positional.empty(), "{} needs the name of an attribute", filter);
@@ -318,7 +320,7 @@ Value select_items(std::string_view filter, const Value& input, Arguments& argum
   const TestFunction test = has_test ? find_test(name) : nullptr;
   base::require(!has_test || test != nullptr, "{}: the test \"{}\" is not supported", filter, name);
   std::vector<Value> items;
-  for (const Value& item : iterate(input)) {
+  for (const Value& item : iterate_if_true(input)) {
     const Value value = path(item);
     Arguments copy = arguments;
     if ((has_test ? test(value, copy) : truthy(value)) == wanted) {

@@ -320,7 +320,8 @@ Value zero_fill(Interpreter&, const Value& self, Arguments& arguments) {
   const std::size_t sign = text.starts_with('+') || text.starts_with('-') ? 1 : 0;
   const std::string digits = text.substr(sign);
   const std::int64_t width = bound.integer(0, 0);
-  return Value::string(text.substr(0, sign) + padded(digits, width - static_cast<std::int64_t>(width > 0 ? sign : 0), "0", 1.0));
+  return Value::string(text.substr(0, sign) +
+                       padded(digits, width - static_cast<std::int64_t>(width > 0 ? sign : 0), "0", 1.0));
 }
 
 /// A predicate that holds if the text is not empty and every byte satisfies `test`.

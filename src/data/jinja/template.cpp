@@ -7,7 +7,9 @@
 namespace flyover::data::jinja {
 
 Template::Template(std::string source, std::string name)
-    : source_(std::move(source)), name_(std::move(name)), syntax_(std::make_shared<const Syntax>(jinja::parse(source_, name_))) {}
+    : source_(std::move(source)),
+      name_(std::move(name)),
+      syntax_(std::make_shared<const Syntax>(jinja::parse(source_, name_))) {}
 
 Template Template::parse(std::string source, std::string name) {
   return {std::move(source), std::move(name)};

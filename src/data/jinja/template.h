@@ -18,7 +18,7 @@ struct Syntax;
 struct RenderOptions {
   /// What strftime_now formats: seconds since 1970, as UTC. Without it a template that asks for the date is an error,
   /// so that no rendering depends on when it runs unless somebody wanted that.
-  std::optional<std::int64_t> now;
+  std::optional<std::int64_t> now = std::nullopt;
   /// Limits on what a template may do: bytes of output, evaluated expressions, bytes of text and list elements handled.
   std::uint64_t maximum_output_bytes = std::uint64_t{64} << 20;
   std::uint64_t maximum_steps = 20'000'000;

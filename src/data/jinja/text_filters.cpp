@@ -53,8 +53,7 @@ Value filter_center(Interpreter&, const Value& input, Arguments& arguments) {
 
 Value filter_indent(Interpreter&, const Value& input, Arguments& arguments) {
   const BoundArguments bound("indent", arguments, {"width", "first", "blank"});
-  base::require(input.is(Kind::kString) && !input.is_markup(), "indent expects a string, found '{}'",
-                type_name(input));
+  base::require(input.is(Kind::kString) && !input.is_markup(), "indent expects a string, found '{}'", type_name(input));
   std::string indentation;
   if (bound.find(0) != nullptr && bound[0].is(Kind::kString)) {
     indentation = bound[0].text();
@@ -81,8 +80,8 @@ Value filter_truncate(Interpreter&, const Value& input, Arguments& arguments) {
   const std::string end = bound.string(2).value_or("...");
   const std::int64_t end_length = length_in_code_points(end);
   const std::int64_t leeway = bound.find(3) != nullptr && !bound[3].is(Kind::kNone) ? bound.integer(3, 5) : 5;
-  base::require(length >= end_length && leeway >= 0, "truncate to {} characters with leeway {} is not possible",
-                length, leeway);
+  base::require(length >= end_length && leeway >= 0, "truncate to {} characters with leeway {} is not possible", length,
+                leeway);
   const std::u32string points = code_points(input.text());
   if (static_cast<std::int64_t>(points.size()) - leeway <= length) {
     return input;
@@ -101,8 +100,8 @@ Value filter_wordcount(Interpreter&, const Value& input, Arguments& arguments) {
   std::int64_t words = 0;
   bool in_word = false;
   for (const char byte : text) {
-    const bool is_word = (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') ||
-                         (byte >= '0' && byte <= '9') || byte == '_';
+    const bool is_word =
+        (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') || (byte >= '0' && byte <= '9') || byte == '_';
     words += is_word && !in_word ? 1 : 0;
     in_word = is_word;
   }

@@ -98,9 +98,7 @@ std::string padded(std::string_view text, std::int64_t width, std::string_view f
   const std::int64_t missing = width - size;
   require_string_size(static_cast<std::uint64_t>(missing));
   // str.center puts the odd character to the left where the width is odd.
-  const std::int64_t left = left_share == 0.5   ? missing / 2 + (missing & width & 1)
-                            : left_share == 0.0 ? 0
-                                                : missing;
+  const std::int64_t left = left_share == 0.5 ? missing / 2 + (missing & width & 1) : left_share == 0.0 ? 0 : missing;
   std::string out;
   for (std::int64_t i = 0; i < left; ++i) {
     out += fill;

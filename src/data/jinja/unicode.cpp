@@ -1,10 +1,9 @@
 #include "data/jinja/unicode.h"
 
-#include <clocale>
-#include <cwctype>
-
 #include <algorithm>
 #include <array>
+#include <clocale>
+#include <cwctype>
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
@@ -62,7 +61,8 @@ std::string utf8(std::u32string_view points) {
 }
 
 std::int64_t length_in_code_points(std::string_view text) {
-  return std::count_if(text.begin(), text.end(), [](char byte) { return (static_cast<unsigned char>(byte) & 0xC0) != 0x80; });
+  return std::count_if(text.begin(), text.end(),
+                       [](char byte) { return (static_cast<unsigned char>(byte) & 0xC0) != 0x80; });
 }
 
 bool is_ascii(std::string_view text) {
@@ -73,8 +73,8 @@ bool is_space(char32_t point) {
   if (is_ascii_point(point)) {
     return (point >= 0x09 && point <= 0x0D) || (point >= 0x1C && point <= 0x20);
   }
-  return point == 0x85 || point == 0xA0 || point == 0x1680 || (point >= 0x2000 && point <= 0x200A) ||
-         point == 0x2028 || point == 0x2029 || point == 0x202F || point == 0x205F || point == 0x3000;
+  return point == 0x85 || point == 0xA0 || point == 0x1680 || (point >= 0x2000 && point <= 0x200A) || point == 0x2028 ||
+         point == 0x2029 || point == 0x202F || point == 0x205F || point == 0x3000;
 }
 
 bool is_line_break(char32_t point) {

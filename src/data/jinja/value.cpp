@@ -1,8 +1,7 @@
 #include "data/jinja/value.h"
 
-#include <cmath>
-
 #include <algorithm>
+#include <cmath>
 
 #include <nlohmann/json.hpp>
 
@@ -33,6 +32,9 @@ Extent extent_of(const std::vector<Value>& items) {
 /// A text that is equal for equal keys: Python's hash and equality of 1, 1.0 and True agree.
 void encode_key(const Value& key, std::string& out) {
   switch (key.kind()) {
+    case Kind::kUndefined:
+      out += 'u';
+      return;
     case Kind::kNone:
       out += 'z';
       return;
@@ -220,8 +222,8 @@ Kind Value::kind() const {
     }
   }
   // In the order of the variant's alternatives.
-  constexpr Kind kKinds[] = {Kind::kUndefined, Kind::kNone,     Kind::kBoolean,  Kind::kInteger,   Kind::kFloat,
-                             Kind::kString,    Kind::kList,     Kind::kIterator, Kind::kRange,     Kind::kDict,
+  constexpr Kind kKinds[] = {Kind::kUndefined, Kind::kNone,     Kind::kBoolean,  Kind::kInteger, Kind::kFloat,
+                             Kind::kString,    Kind::kList,     Kind::kIterator, Kind::kRange,   Kind::kDict,
                              Kind::kNamespace, Kind::kFunction, Kind::kLoop};
   static_assert(std::size(kKinds) == std::variant_size_v<decltype(data_)>);
   return kKinds[data_.index()];

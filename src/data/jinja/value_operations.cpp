@@ -1,7 +1,6 @@
 // Truth, equality, order, membership, length and iteration of values.
-#include <cmath>
-
 #include <algorithm>
+#include <cmath>
 
 #include "base/error.h"
 #include "base/utf8.h"
@@ -152,8 +151,7 @@ bool equal(const Value& left, const Value& right) {
              (a.length() == 0 || (a.start == b.start && (a.length() == 1 || a.step == b.step)));
     }
     case Kind::kView:
-      base::fail("comparing {} with {} is not supported (put `| list` behind both)", type_name(left),
-                 type_name(right));
+      base::fail("comparing {} with {} is not supported (put `| list` behind both)", type_name(left), type_name(right));
     default:
       return left.same_object(right);
   }

@@ -17,13 +17,9 @@ Value one_argument(std::string_view name, Arguments& arguments) {
   return BoundArguments(name, arguments, {"other"}, 1)[0];
 }
 
-std::int64_t integer_of(std::string_view name, const Value& value) {
-  base::require(value.is_integral(), "the test {} expects an integer, found '{}'", name, type_name(value));
-  return value.as_integer();
-}
-
-std::int64_t modulo(std::int64_t left, std::int64_t right) {
-  return calculate(BinaryOperator::kModulo, Value::integer(left), Value::integer(right)).as_integer();
+/// value % divisor == rest, with Python's rules for each type.
+bool leaves_rest(const Value& value, const Value& divisor, std::int64_t rest) {
+  return equal(calculate(BinaryOperator::kModulo, value, divisor), Value::integer(rest));
 }
 
 bool test_defined(const Value& value, Arguments& arguments) {
@@ -89,15 +85,14 @@ bool test_escaped(const Value& value, Arguments& arguments) {
 }
 bool test_odd(const Value& value, Arguments& arguments) {
   no_arguments("odd", arguments);
-  return modulo(integer_of("odd", value), 2) == 1;
+  return leaves_rest(value, Value::integer(2), 1);
 }
 bool test_even(const Value& value, Arguments& arguments) {
   no_arguments("even", arguments);
-  return modulo(integer_of("even", value), 2) == 0;
+  return leaves_rest(value, Value::integer(2), 0);
 }
 bool test_divisibleby(const Value& value, Arguments& arguments) {
-  const Value divisor = one_argument("divisibleby", arguments);
-  return modulo(integer_of("divisibleby", value), integer_of("divisibleby", divisor)) == 0;
+  return leaves_rest(value, one_argument("divisibleby", arguments), 0);
 }
 bool has_case(const Value& value, std::string_view name, bool upper_case) {
   const std::string text = to_text(value);
@@ -148,42 +143,24 @@ struct NamedTest {
   TestFunction function;
 };
 
-constexpr std::array<NamedTest, 37> kTests = {{{"!=", test_not_equal},
-                                               {"<", test_less},
-                                               {"<=", test_less_equal},
-                                               {"==", test_equal},
-                                               {">", test_greater},
-                                               {">=", test_greater_equal},
-                                               {"boolean", test_boolean},
-                                               {"callable", test_callable},
-                                               {"defined", test_defined},
-                                               {"divisibleby", test_divisibleby},
-                                               {"eq", test_equal},
-                                               {"equalto", test_equal},
-                                               {"escaped", test_escaped},
-                                               {"even", test_even},
-                                               {"false", test_false},
-                                               {"float", test_float},
-                                               {"ge", test_greater_equal},
-                                               {"greaterthan", test_greater},
-                                               {"gt", test_greater},
-                                               {"in", test_in},
-                                               {"integer", test_integer},
-                                               {"iterable", test_iterable},
-                                               {"le", test_less_equal},
-                                               {"lessthan", test_less},
-                                               {"lower", test_lower},
-                                               {"lt", test_less},
-                                               {"mapping", test_mapping},
-                                               {"ne", test_not_equal},
-                                               {"none", test_none},
-                                               {"number", test_number},
-                                               {"odd", test_odd},
-                                               {"sameas", test_sameas},
-                                               {"sequence", test_sequence},
-                                               {"string", test_string},
-                                               {"true", test_true},
-                                               {"undefined", test_undefined},
+constexpr std::array<NamedTest, 37> kTests = {{{"!=", test_not_equal},      {"<", test_less},
+                                               {"<=", test_less_equal},     {"==", test_equal},
+                                               {">", test_greater},         {">=", test_greater_equal},
+                                               {"boolean", test_boolean},   {"callable", test_callable},
+                                               {"defined", test_defined},   {"divisibleby", test_divisibleby},
+                                               {"eq", test_equal},          {"equalto", test_equal},
+                                               {"escaped", test_escaped},   {"even", test_even},
+                                               {"false", test_false},       {"float", test_float},
+                                               {"ge", test_greater_equal},  {"greaterthan", test_greater},
+                                               {"gt", test_greater},        {"in", test_in},
+                                               {"integer", test_integer},   {"iterable", test_iterable},
+                                               {"le", test_less_equal},     {"lessthan", test_less},
+                                               {"lower", test_lower},       {"lt", test_less},
+                                               {"mapping", test_mapping},   {"ne", test_not_equal},
+                                               {"none", test_none},         {"number", test_number},
+                                               {"odd", test_odd},           {"sameas", test_sameas},
+                                               {"sequence", test_sequence}, {"string", test_string},
+                                               {"true", test_true},         {"undefined", test_undefined},
                                                {"upper", test_upper}}};
 
 }  // namespace

@@ -1,9 +1,8 @@
 // Values as text: Python's str() and repr(), and json.dumps.
-#include <charconv>
-#include <cmath>
-
 #include <algorithm>
 #include <array>
+#include <charconv>
+#include <cmath>
 
 #include "base/error.h"
 #include "base/utf8.h"

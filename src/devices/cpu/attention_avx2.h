@@ -29,10 +29,10 @@ struct Avx2 {
   FLYOVER_INLINE Float first_lanes(std::int64_t count, Float a, Float b) {
     return _mm256_blendv_ps(b, a, _mm256_castsi256_ps(mask(count)));
   }
-  FLYOVER_INLINE float reduce_maximum(Float a) {
-    __m128 b = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
-    b = _mm_max_ps(b, _mm_movehl_ps(b, b));
-    return _mm_cvtss_f32(_mm_max_ss(b, _mm_movehdup_ps(b)));
+  FLYOVER_INLINE void reduce_maxima(const Float (&rows)[16], float* to) {
+    for (int i = 0; i < 16; ++i) {
+      to[i] = reduce_maximum(rows[i]);
+    }
   }
   FLYOVER_INLINE float reduce_add(Float a) {
     __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
@@ -44,12 +44,13 @@ struct Avx2 {
   }
 
   // Below 2^-126 the power of two is zero: its exponent field is.
-  FLYOVER_INLINE Float clamp_exponent(Float t) {
-    return _mm256_min_ps(_mm256_set1_ps(128.0f), _mm256_max_ps(_mm256_set1_ps(-127.0f), t));
+  FLYOVER_INLINE Float fraction(Float t) {
+    t = clamp_exponent(t);
+    return _mm256_sub_ps(t, _mm256_floor_ps(t));
   }
-  FLYOVER_INLINE Float round(Float t) { return _mm256_round_ps(t, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-  FLYOVER_INLINE Float times_power_of_two(Float a, Float n) {
-    const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+  FLYOVER_INLINE Float times_power_of_two(Float a, Float t) {
+    const __m256i power = _mm256_cvttps_epi32(_mm256_floor_ps(clamp_exponent(t)));
+    const __m256i exponent = _mm256_add_epi32(power, _mm256_set1_epi32(127));
     return _mm256_mul_ps(a, _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23)));
   }
 
@@ -112,6 +113,15 @@ struct Avx2 {
   }
 
  private:
+  /// NaNs stay NaNs.
+  FLYOVER_INLINE Float clamp_exponent(Float t) {
+    return _mm256_min_ps(_mm256_set1_ps(128.0f), _mm256_max_ps(_mm256_set1_ps(-127.0f), t));
+  }
+  FLYOVER_INLINE float reduce_maximum(Float a) {
+    __m128 b = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    b = _mm_max_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_max_ss(b, _mm_movehdup_ps(b)));
+  }
   FLYOVER_INLINE __m256i mask(std::int64_t count) {
     const int lanes = static_cast<int>(count > 8 ? 8 : count);
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(lanes), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));

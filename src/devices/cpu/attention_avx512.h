@@ -36,16 +36,39 @@ struct Avx512 {
   FLYOVER_INLINE Float first_lanes(std::int64_t count, Float a, Float b) {
     return _mm512_mask_blend_ps(mask(count), b, a);
   }
-  FLYOVER_INLINE float reduce_maximum(Float a) { return _mm512_reduce_max_ps(a); }
-  FLYOVER_INLINE float reduce_add(Float a) { return _mm512_reduce_add_ps(a); }
+  /// to[i] = the greatest lane of rows[i], each found in the same order of lanes.
+  FLYOVER_INLINE void reduce_maxima(const Float (&rows)[16], float* to) {
+    Float r[4], s[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) {
+      s[i] =
+          maximum(_mm512_unpacklo_ps(rows[2 * i], rows[2 * i + 1]), _mm512_unpackhi_ps(rows[2 * i], rows[2 * i + 1]));
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      r[i] = maximum(_mm512_shuffle_ps(s[2 * i], s[2 * i + 1], 0x44), _mm512_shuffle_ps(s[2 * i], s[2 * i + 1], 0xEE));
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; ++i) {
+      s[i] = maximum(_mm512_shuffle_f32x4(r[2 * i], r[2 * i + 1], 0x44),
+                     _mm512_shuffle_f32x4(r[2 * i], r[2 * i + 1], 0xEE));
+    }
+    store(to, maximum(_mm512_shuffle_f32x4(s[0], s[1], 0x88), _mm512_shuffle_f32x4(s[0], s[1], 0xDD)));
+  }
+  FLYOVER_INLINE float reduce_add(Float a) {
+    return _mm512_reduce_add_ps(a);
+  }
   FLYOVER_INLINE bool any_not_finite(Float a) {
     return _mm512_fpclass_ps_mask(a, 0x01 | 0x08 | 0x10 | 0x80) != 0;  // quiet NaN, infinities, signalling NaN
   }
 
-  // 2^t = 2^n 2^f with n the integer nearest to t; below 2^-149 the power of two rounds to zero.
-  FLYOVER_INLINE Float clamp_exponent(Float t) { return _mm512_max_ps(_mm512_set1_ps(-200.0f), t); }
-  FLYOVER_INLINE Float round(Float t) { return _mm512_roundscale_ps(t, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-  FLYOVER_INLINE Float times_power_of_two(Float a, Float n) { return _mm512_scalef_ps(a, n); }
+  // 2^t = 2^floor(t) 2^f with f in [0, 1]. VREDUCEPS gives 0 for infinities and VSCALEFPS takes the floor itself.
+  FLYOVER_INLINE Float fraction(Float t) {
+    return _mm512_reduce_ps(t, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+  }
+  FLYOVER_INLINE Float times_power_of_two(Float a, Float t) {
+    return _mm512_scalef_ps(a, t);
+  }
 
   /// The first `count` elements (all lanes if there are more), zeros behind them; nothing behind them is read.
   FLYOVER_INLINE Float load_first(const float* from, std::int64_t count) {
@@ -130,15 +153,12 @@ struct Avx512Pairs : Avx512 {
     const __m512i upper = odd == nullptr ? _mm512_setzero_si512() : _mm512_slli_epi32(load_bits(odd, count), 16);
     return _mm512_castsi512_ps(_mm512_or_si512(load_bits(even, count), upper));
   }
-  /// The elements of the pairs, widened to f32.
-  FLYOVER_INLINE Float even_elements(Float pairs) {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(pairs), 16));
-  }
-  FLYOVER_INLINE Float odd_elements(Float pairs) {
-    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(pairs), _mm512_set1_epi32(-65536)));
-  }
   FLYOVER_INLINE Float without_odd_elements(Float pairs) {
     return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(pairs), _mm512_set1_epi32(0xFFFF)));
+  }
+  using Avx512::store_first;
+  FLYOVER_INLINE void store_first(kernels::Bf16* to, Float value, std::int64_t count) {
+    _mm256_mask_storeu_epi16(to, mask(count), (__m256i)_mm512_cvtneps_pbh(value));
   }
   /// Rounded to bf16: the lanes of a, then those of b, two to a word.
   FLYOVER_INLINE Float concatenate(Float a, Float b) { return (__m512)_mm512_cvtne2ps_pbh(b, a); }

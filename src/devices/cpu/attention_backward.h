@@ -89,8 +89,8 @@ void load_query_block(const BackwardItem& item, const QueryBlock& block, const S
   const kernels::AttentionBackward& kernel = *item.kernel;
   const std::int64_t token = item.document.first_query + block.first, head = item.kv_head * shape.group;
   const auto q = head_rows<T>(kernel.q, token, head, shape.group);
-  const auto dy = head_rows<T>(kernel.dy, token, head, shape.group);
-  const auto y = head_rows<T>(kernel.y, token, head, shape.group);
+  auto dy = head_rows<T>(kernel.dy, token, head, shape.group);
+  auto y = head_rows<T>(kernel.y, token, head, shape.group);
   const std::int64_t columns = padded_head_dim(shape), summed_rows = round_up(block.rows, 16 * E::kDepth);
   pack_rows<E>(q, block.rows, block.padded_rows, shape, sign_flip<E>(kernel.scale), scratch.q);
   pack_rows<E>(dy, block.rows, block.padded_rows, shape, 0, scratch.dy);
@@ -100,11 +100,11 @@ void load_query_block(const BackwardItem& item, const QueryBlock& block, const S
   };
   by_column(q, scratch.q_by_column);
   by_column(dy, scratch.dy_by_column);
-  const auto* const log_sum_exp = static_cast<const float*>(kernel.log_sum_exp.data);
-  for (std::int64_t row = 0; row < block.rows; ++row) {
-    const float natural = log_sum_exp[(token + row / shape.group) * kernel.q.size(1) + head + row % shape.group];
-    scratch.log_sum_exp[row] = static_cast<float>(static_cast<double>(natural) * kLog2E);
-    scratch.delta[row] = delta_of<E>(dy[row], y[row], shape.head_dim);
+  const auto* log_sum_exp = static_cast<const float*>(kernel.log_sum_exp.data) + token * kernel.q.size(1) + head;
+  for (std::int64_t row = 0; row < block.rows; ++row, dy.next(), y.next()) {
+    scratch.log_sum_exp[row] = static_cast<float>(static_cast<double>(log_sum_exp[y.head]) * kLog2E);
+    log_sum_exp += y.head + 1 == shape.group ? kernel.q.size(1) : 0;
+    scratch.delta[row] = delta_of<E>(dy.data, y.data, shape.head_dim);
   }
   for (std::int64_t row = block.rows; row < block.padded_rows; ++row) {
     scratch.log_sum_exp[row] = std::numeric_limits<float>::infinity();  // probabilities of zero
@@ -131,18 +131,20 @@ template <class E>
 void strips_of_block(const BackwardItem& item, const QueryBlock& block, std::int64_t first_key, std::int64_t first_row,
                      const Shape& shape, const BackwardScratch<E>& scratch) {
   using Isa = typename E::Isa;
-  const float factor = static_cast<float>(static_cast<double>(std::abs(item.kernel->scale)) * kLog2E);
+  const float factor = score_factor(item.kernel->scale);
   const std::int64_t depth = depth_words<E>(shape), words = padded_depth_words<E>(shape);
   const std::int64_t columns = padded_head_dim(shape);
+  const std::int64_t strips = divide_up(block.padded_rows - first_row, kStrip), next_key = first_key + kTile;
+  const std::int64_t next_keys = std::min(kTile, item.document.keys - next_key);
+  Prefetch next_k = prefetch_rows(item.kernel->k, item.document.first_key + next_key, item.kv_head, next_keys, strips);
+  Prefetch next_v = prefetch_rows(item.kernel->v, item.document.first_key + next_key, item.kv_head, next_keys, strips);
   for (std::int64_t row = first_row; row < block.padded_rows; row += kStrip) {
+    next_k.next();
+    next_v.next();
     std::int64_t visible[kStrip];
     Strip strip{std::min(kStrip, block.padded_rows - row), 0, visible, false};
-    for (std::int64_t i = 0; i < strip.rows; ++i) {
-      visible[i] = block.first + std::min(row + i, block.rows - 1) / shape.group + 1 - first_key;
-    }
-    const std::int64_t most = std::min(kTile, visible[strip.rows - 1]);
+    const std::int64_t most = see_keys(strip, block.first + 1 - first_key, row, shape.group);
     strip.vectors = round_up(most, kDiagonalKeys) / Isa::kLanes;
-    strip.full = visible[0] >= kTile;
     multiply<E, Into::kReplace>(
         {scratch.q + row * words, words, scratch.k, kTile, scratch.scores, kTile, nullptr, depth}, strip.rows,
         strip.vectors * Isa::kLanes);
@@ -192,13 +194,13 @@ template <class E>
 void write_dq(const BackwardItem& item, const QueryBlock& block, const Shape& shape,
               const BackwardScratch<E>& scratch) {
   using Isa = typename E::Isa;
-  const auto dq = head_rows<typename E::Element>(item.kernel->dq, item.document.first_query + block.first,
-                                                 item.kv_head * shape.group, shape.group);
+  auto dq = head_rows<typename E::Element>(item.kernel->dq, item.document.first_query + block.first,
+                                           item.kv_head * shape.group, shape.group);
   const auto scale = Isa::set(item.kernel->scale);
-  for (std::int64_t row = 0; row < block.rows; ++row) {
+  for (std::int64_t row = 0; row < block.rows; ++row, dq.next()) {
     const float* const sums = scratch.dq + row * padded_head_dim(shape);
     for (std::int64_t column = 0; column < shape.head_dim; column += Isa::kLanes) {
-      Isa::store_first(dq[row] + column, Isa::multiply(Isa::load(sums + column), scale), shape.head_dim - column);
+      Isa::store_first(dq.data + column, Isa::multiply(Isa::load(sums + column), scale), shape.head_dim - column);
     }
   }
 }
@@ -213,7 +215,7 @@ void finish_key_tile(const KeySums& keys, float* finished) {
   for (const bool is_dk : {true, false}) {
     const std::int64_t offset = is_dk ? 0 : columns * kTile;
     float* const sums = keys.sums[0] + offset;
-    const auto rows = head_rows<typename E::Element>(is_dk ? keys.kernel->dk : keys.kernel->dv, token, keys.kv_head, 1);
+    auto rows = head_rows<typename E::Element>(is_dk ? keys.kernel->dk : keys.kernel->dv, token, keys.kv_head, 1);
     const auto scale = Isa::set(is_dk ? keys.kernel->scale : 1.0f);
     for (int i = 1; i < keys.count; ++i) {
       for (std::int64_t at = 0; at < shape.head_dim * kTile; at += Isa::kLanes) {
@@ -221,9 +223,9 @@ void finish_key_tile(const KeySums& keys, float* finished) {
       }
     }
     transpose_words<E>(sums, columns, kTile, kTile, finished, columns);
-    for (std::int64_t key = 0; key < count; ++key) {
+    for (std::int64_t key = 0; key < count; ++key, rows.next()) {
       for (std::int64_t column = 0; column < shape.head_dim; column += Isa::kLanes) {
-        Isa::store_first(rows[key] + column, Isa::multiply(Isa::load(finished + key * columns + column), scale),
+        Isa::store_first(rows.data + column, Isa::multiply(Isa::load(finished + key * columns + column), scale),
                          shape.head_dim - column);
       }
     }

@@ -6,8 +6,10 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
 #include "kernels/attention.h"
 
@@ -132,22 +134,91 @@ class Arena {
   std::size_t used_ = 0;
 };
 
-/// The rows of some heads of a [tokens, heads, head_dim] view from a token on: row r is head r % group of token
-/// r / group.
+/// The rows of some heads of a [tokens, heads, head_dim] view from a token on, one after the other: all heads of a
+/// token, then the next token.
 template <typename T>
 struct HeadRows {
-  T* data;
+  T* data;  ///< the current row
   std::int64_t token_stride;
   std::int64_t head_stride;
   std::int64_t group;
+  std::int64_t head = 0;
 
-  T* operator[](std::int64_t row) const { return data + row / group * token_stride + row % group * head_stride; }
+  void next() {
+    data += head_stride;
+    if (++head == group) {
+      head = 0;
+      data += token_stride - group * head_stride;
+    }
+  }
 };
 
 template <typename T, typename ViewType>
 HeadRows<T> head_rows(const ViewType& view, std::int64_t token, std::int64_t head, std::int64_t group) {
   return {static_cast<T*>(view.data) + token * view.stride(0) + head * view.stride(1), view.stride(0), view.stride(1),
-          group};
+          group, 0};
+}
+
+inline constexpr double kLog2E = 1.4426950408889634074;
+
+/// |scale| in units of log2. Not zero, which would make NaNs of masked scores of -inf.
+inline float score_factor(float scale) {
+  return std::max(std::numeric_limits<float>::min(), static_cast<float>(std::abs(static_cast<double>(scale)) * kLog2E));
+}
+
+/// Rows that are handled together: two blocks of the product.
+inline constexpr std::int64_t kStrip = 12;
+
+/// A strip of rows against a key tile.
+struct Strip {
+  std::int64_t rows;      ///< at most kStrip
+  std::int64_t vectors;   ///< computed columns of the scores, in vectors; the keys behind them are masked
+  std::int64_t* visible;  ///< [rows]: keys of the tile that the row sees, kTile or more for all
+  bool full;              ///< every row sees every key
+};
+
+/// Sets what the rows `row` and on of a block see, given the keys of the tile that the block's first query sees (each
+/// of the following queries, of `group` rows, sees one more). Returns the most that a row sees, at most kTile.
+inline std::int64_t see_keys(Strip& strip, std::int64_t first_visible, std::int64_t row, std::int64_t group) {
+  std::int64_t keys = first_visible + row / group;
+  strip.full = keys >= kTile;
+  if (strip.full) {
+    return kTile;
+  }
+  std::int64_t head = row % group;
+  for (std::int64_t i = 0; i < strip.rows; ++i) {
+    strip.visible[i] = keys;
+    if (++head == group) {
+      head = 0;
+      ++keys;
+    }
+  }
+  return std::min(kTile, strip.visible[strip.rows - 1]);
+}
+
+/// Rows that will be packed next, asked for in parts between the products of the strips before.
+struct Prefetch {
+  const std::byte* row;
+  std::int64_t stride;  ///< bytes
+  std::int64_t row_bytes;
+  std::int64_t rows;  ///< that are left
+  std::int64_t part;  ///< rows to ask for each time
+
+  void next() {
+    for (std::int64_t i = std::min(part, rows); i > 0; --i, --rows, row += stride) {
+      for (std::int64_t byte = 0; byte < row_bytes; byte += 64) {
+        __builtin_prefetch(row + byte);
+      }
+    }
+  }
+};
+
+/// The rows of one head from a token on, spread over `times` calls of next().
+inline Prefetch prefetch_rows(const kernels::ConstView& view, std::int64_t token, std::int64_t head, std::int64_t rows,
+                              std::int64_t times) {
+  const auto size = static_cast<std::int64_t>(kernels::size_of(view.dtype));
+  return {static_cast<const std::byte*>(view.data) + (token * view.stride(0) + head * view.stride(1)) * size,
+          view.stride(0) * size, view.size(2) * size, rows, divide_up(std::max<std::int64_t>(0, rows), times)};
 }
 
 }  // namespace flyover::devices::cpu::attention

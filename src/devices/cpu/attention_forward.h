@@ -69,20 +69,21 @@ void write_forward_rows(const ForwardItem& item, const ForwardScratch<E>& scratc
   using Isa = typename E::Isa;
   const kernels::AttentionForward& kernel = *item.kernel;
   const std::int64_t token = item.document.first_query + item.first, head = item.kv_head * shape.group;
-  const auto y = head_rows<typename E::Element>(kernel.y, token, head, shape.group);
-  auto* const log_sum_exp = static_cast<float*>(kernel.log_sum_exp.data);
-  for (std::int64_t row = 0; row < item.count * shape.group; ++row) {
+  auto y = head_rows<typename E::Element>(kernel.y, token, head, shape.group);
+  auto* log_sum_exp = static_cast<float*>(kernel.log_sum_exp.data);
+  log_sum_exp += token * kernel.q.size(1) + head;
+  for (std::int64_t row = 0; row < item.count * shape.group; ++row, y.next()) {
     const float total = Isa::reduce_add(Isa::load(scratch.total + row * Isa::kLanes));
     const auto inverse = Isa::set(1.0f / total);
     const float* const sums = scratch.sums + row * padded_head_dim(shape);
     for (std::int64_t column = 0; column < shape.head_dim; column += Isa::kLanes) {
       // Adding zero makes all zeros positive: an underflow's sign would tell how many masked keys followed it.
       const auto value = Isa::add(Isa::multiply(Isa::load(sums + column), inverse), Isa::zero());
-      Isa::store_first(y[row] + column, value, shape.head_dim - column);
+      Isa::store_first(y.data + column, value, shape.head_dim - column);
     }
-    const double natural = static_cast<double>(scratch.maximum[row]) / kLog2E + std::log(static_cast<double>(total));
-    log_sum_exp[(token + row / shape.group) * kernel.q.size(1) + head + row % shape.group] =
-        static_cast<float>(natural);
+    const double natural = static_cast<double>(scratch.maximum[row]) / kLog2E + static_cast<double>(std::log(total));
+    log_sum_exp[y.head] = static_cast<float>(natural);
+    log_sum_exp += y.head + 1 == shape.group ? kernel.q.size(1) : 0;
   }
 }
 
@@ -96,7 +97,7 @@ void forward_item(const ForwardItem& item, std::byte* memory) {
   const std::int64_t group = shape.group, rows = item.count * group;
   const std::int64_t depth = depth_words<E>(shape), words = padded_depth_words<E>(shape);
   const std::int64_t columns = padded_head_dim(shape);
-  const float factor = static_cast<float>(static_cast<double>(std::abs(kernel.scale)) * kLog2E);
+  const float factor = score_factor(kernel.scale);
   pack_rows<E>(head_rows<T>(kernel.q, item.document.first_query + item.first, item.kv_head * group, group), rows, rows,
                shape, sign_flip<E>(kernel.scale), scratch.q);
   // Finite, so that scores of -inf (overflows) give zeros rather than inf - inf.
@@ -114,15 +115,16 @@ void forward_item(const ForwardItem& item, std::byte* memory) {
     const bool not_finite =
         pack_summed_rows<E>(head_rows<T>(kernel.v, token, item.kv_head, 1), keys, kTile, shape, scratch.v);
     const std::int64_t first_row = std::max<std::int64_t>(0, first_key + 1 - first_keys) * group;
+    const std::int64_t strips = divide_up(rows - first_row, kStrip), next_keys = last_keys - first_key - kTile;
+    Prefetch next_k = prefetch_rows(kernel.k, token + kTile, item.kv_head, std::min(kTile, next_keys), strips);
+    Prefetch next_v = prefetch_rows(kernel.v, token + kTile, item.kv_head, std::min(kTile, next_keys), strips);
     for (std::int64_t row = first_row; row < rows; row += kStrip) {
+      next_k.next();
+      next_v.next();
       std::int64_t visible[kStrip];
-      Strip strip{std::min(kStrip, rows - row), 0, visible, false};
-      for (std::int64_t i = 0; i < strip.rows; ++i) {
-        visible[i] = first_keys + (row + i) / group - first_key;
-      }
-      const std::int64_t most = std::min(kTile, visible[strip.rows - 1]);
+      Strip strip{std::min(kStrip, rows - row), kTile / Isa::kLanes, visible, false};
+      const std::int64_t most = see_keys(strip, first_keys - first_key, row, group);
       strip.vectors = divide_up(most, Isa::kLanes);
-      strip.full = visible[0] >= kTile;
       multiply<E, Into::kReplace>(
           {scratch.q + row * words, words, scratch.k, kTile, scratch.scores, kTile, nullptr, depth}, strip.rows,
           strip.vectors * Isa::kLanes);

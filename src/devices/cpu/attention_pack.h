@@ -22,25 +22,33 @@ std::uint32_t sign_flip(float scale) {
   return scale < 0 ? (E::kPairs ? 0x80008000u : 0x80000000u) : 0u;
 }
 
+template <class E>
+[[gnu::always_inline]] inline typename E::Isa::Float load_words(const typename E::Element* from,
+                                                                std::int64_t elements) {
+  if constexpr (E::kPairs) {
+    return E::Isa::load_pairs(from, elements);
+  } else {
+    return E::Isa::load_first(from, elements);
+  }
+}
+
 /// to [padded_rows, padded_depth_words]: each row's elements along the depth; `flip` is xored with every word.
 template <class E>
 void pack_rows(const HeadRows<const typename E::Element>& from, std::int64_t rows, std::int64_t padded_rows,
                const Shape& shape, std::uint32_t flip, float* to) {
   using Isa = typename E::Isa;
   const std::int64_t words = padded_depth_words<E>(shape);
-  for (std::int64_t row = 0; row < padded_rows; ++row, to += words) {
-    const auto* const elements = row < rows ? from[row] : nullptr;
-    for (std::int64_t word = 0; word < words; word += Isa::kLanes) {
-      const std::int64_t left = shape.head_dim - word * E::kDepth;
-      auto value = Isa::zero();
-      if (row < rows && left > 0) {
-        if constexpr (E::kPairs) {
-          value = Isa::load_pairs(elements + word * 2, left);
-        } else {
-          value = Isa::load_first(elements + word, left);
-        }
+  for (std::int64_t word = 0; word < words; word += Isa::kLanes) {
+    const std::int64_t left = shape.head_dim - word * E::kDepth;
+    float* out = to + word;
+    if (left > 0) {
+      HeadRows<const typename E::Element> row = from;
+      for (std::int64_t i = 0; i < rows; ++i, out += words, row.next()) {
+        Isa::store(out, Isa::exclusive_or(load_words<E>(row.data + word * E::kDepth, left), flip));
       }
-      Isa::store(to + word, Isa::exclusive_or(value, flip));
+    }
+    for (; out < to + padded_rows * words; out += words) {
+      Isa::store(out, Isa::zero());
     }
   }
 }
@@ -53,23 +61,30 @@ bool pack_summed_rows(const HeadRows<const typename E::Element>& from, std::int6
   const std::int64_t columns = padded_head_dim(shape);
   // The product with zero is zero for the finite and a NaN for all else; sums of zeros and NaNs cannot hide one.
   auto sum = Isa::zero();
-  for (std::int64_t row = 0; row < padded_rows; row += E::kDepth, to += columns) {
-    const auto* const first = row < rows ? from[row] : nullptr;
-    const auto* const second = E::kPairs && row + 1 < rows ? from[row + 1] : nullptr;
-    for (std::int64_t column = 0; column < columns; column += Isa::kLanes) {
-      const std::int64_t left = shape.head_dim - column;
-      auto value = Isa::zero();
-      if (first != nullptr && left > 0) {
+  for (std::int64_t column = 0; column < columns; column += Isa::kLanes) {
+    const std::int64_t left = shape.head_dim - column;
+    float* out = to + column;
+    if (left > 0) {
+      HeadRows<const typename E::Element> row = from;
+      for (std::int64_t i = 0; i < rows; i += E::kDepth, out += columns, row.next()) {
+        const auto* const first = row.data + column;
+        auto value = Isa::zero();
         if constexpr (E::kPairs) {
-          value = Isa::load_row_pairs(first + column, second == nullptr ? nullptr : second + column, left);
-          sum = Isa::multiply_add(Isa::even_elements(value), Isa::zero(), sum);
-          sum = Isa::multiply_add(Isa::odd_elements(value), Isa::zero(), sum);
+          if (i + 1 < rows) {
+            row.next();
+            value = Isa::load_row_pairs(first, row.data + column, left);
+          } else {
+            value = Isa::load_row_pairs(first, nullptr, left);
+          }
         } else {
-          value = Isa::load_first(first + column, left);
-          sum = Isa::multiply_add(value, Isa::zero(), sum);
+          value = Isa::load_first(first, left);
         }
+        sum = E::multiply_add(value, Isa::zero(), sum);
+        Isa::store(out, value);
       }
-      Isa::store(to + column, value);
+    }
+    for (; out < to + padded_rows / E::kDepth * columns; out += columns) {
+      Isa::store(out, Isa::zero());
     }
   }
   return Isa::any_not_finite(sum);

@@ -106,8 +106,9 @@ void multiply_rows(const Operands& block, int rows) {
 template <class E, Into kInto, int kVectors>
 void multiply_columns(Operands block, std::int64_t rows) {
   constexpr int kMost = E::Isa::maximum_rows(kVectors);
-  for (std::int64_t blocks = divide_up(rows, kMost); blocks > 0; --blocks) {
-    const std::int64_t count = divide_up(rows, blocks);
+  while (rows > 0) {
+    // The last two blocks share their rows: a block of few rows does not hide the latency of its sums.
+    const std::int64_t count = rows <= kMost ? rows : rows < 2 * kMost ? (rows + 1) / 2 : kMost;
     multiply_rows<E, kInto, kVectors, kMost>(block, static_cast<int>(count));
     block.a += count * block.a_stride;
     block.c += count * block.c_stride;
@@ -122,8 +123,9 @@ template <class E, Into kInto>
 void multiply(Operands operands, std::int64_t rows, std::int64_t columns) {
   using Isa = typename E::Isa;
   std::int64_t vectors = columns / Isa::kLanes;
-  for (std::int64_t parts = divide_up(vectors, Isa::kMaximumVectors); parts > 0; --parts) {
-    const std::int64_t count = divide_up(vectors, parts);
+  constexpr int kMost = Isa::kMaximumVectors;
+  while (vectors > 0) {
+    const std::int64_t count = vectors <= kMost ? vectors : vectors < 2 * kMost ? (vectors + 1) / 2 : kMost;
     switch (count) {
       case 1:
         multiply_columns<E, kInto, 1>(operands, rows);

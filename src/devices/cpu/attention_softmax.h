@@ -4,41 +4,27 @@
 
 namespace flyover::devices::cpu::attention {
 
-/// Rows that are handled together: two blocks of the product.
-inline constexpr std::int64_t kStrip = 12;
-inline constexpr double kLog2E = 1.4426950408889634074;
-
-/// 2^t in every lane by the same operations: zero for -inf, a NaN for a NaN. The relative error is below 1e-7, or below
-/// 3e-6 (1/600 of a bf16 rounding) where the result is rounded to bf16: minimax polynomials of 2^f on [-1/2, 1/2] with
-/// the constant term 1.
+/// 2^t in every lane by the same operations: zero for -inf, a NaN for a NaN. The relative error is below 2e-7, or below
+/// 3e-6 (1/600 of a bf16 rounding) where the result is rounded to bf16: minimax polynomials of 2^f on [0, 1] with the
+/// constant term 1.
 template <class E>
 [[gnu::always_inline]] inline typename E::Isa::Float power_of_two(typename E::Isa::Float t) {
   using Isa = typename E::Isa;
-  t = Isa::clamp_exponent(t);
-  const auto n = Isa::round(t);
-  const auto f = Isa::subtract(t, n);
+  const auto f = Isa::fraction(t);
   auto power = Isa::zero();
   if constexpr (E::kPairs) {
-    power = Isa::multiply_add(Isa::set(0x1.3a02ccp-7f), f, Isa::set(0x1.c9fc46p-5f));
-    power = Isa::multiply_add(power, f, Isa::set(0x1.ec0378p-3f));
-    power = Isa::multiply_add(power, f, Isa::set(0x1.62e12cp-1f));
+    power = Isa::multiply_add(Isa::set(0x1.b7f734p-7f), f, Isa::set(0x1.abf868p-5f));
+    power = Isa::multiply_add(power, f, Isa::set(0x1.ee2452p-3f));
+    power = Isa::multiply_add(power, f, Isa::set(0x1.62d6c6p-1f));
   } else {
-    power = Isa::multiply_add(Isa::set(0x1.41fbbcp-13f), f, Isa::set(0x1.5f3e54p-10f));
-    power = Isa::multiply_add(power, f, Isa::set(0x1.3b2d4cp-7f));
-    power = Isa::multiply_add(power, f, Isa::set(0x1.c6aee8p-5f));
-    power = Isa::multiply_add(power, f, Isa::set(0x1.ebfbdcp-3f));
-    power = Isa::multiply_add(power, f, Isa::set(0x1.62e430p-1f));
+    power = Isa::multiply_add(Isa::set(0x1.c54176p-13f), f, Isa::set(0x1.46d64cp-10f));
+    power = Isa::multiply_add(power, f, Isa::set(0x1.3d0b92p-7f));
+    power = Isa::multiply_add(power, f, Isa::set(0x1.c68912p-5f));
+    power = Isa::multiply_add(power, f, Isa::set(0x1.ebfd58p-3f));
+    power = Isa::multiply_add(power, f, Isa::set(0x1.62e42cp-1f));
   }
-  return Isa::times_power_of_two(Isa::multiply_add(power, f, Isa::set(1.0f)), n);
+  return Isa::times_power_of_two(Isa::multiply_add(power, f, Isa::set(1.0f)), t);
 }
-
-/// A strip of rows against a key tile.
-struct Strip {
-  std::int64_t rows;            ///< at most kStrip
-  std::int64_t vectors;         ///< computed columns of the scores, in vectors; the keys behind them are masked
-  const std::int64_t* visible;  ///< [rows]: keys of the tile that the row sees, kTile or more for all
-  bool full;                    ///< every row sees every key
-};
 
 /// The running softmax of a strip of rows over key tiles (Milakov and Gimelshein, "Online normalizer calculation for
 /// softmax", 2018), in units of log2. `sum` is kept by lane of the key; its lanes are added up once, at the end.
@@ -48,46 +34,54 @@ struct RunningSoftmax {
   float* correction;  ///< [kStrip]: factor of what was summed before this tile
 };
 
-/// scores: [rows, kTile] products q . k, replaced by f32 probabilities up to the factor 2^-maximum; `words`: the same
-/// as words, [rows, kTile / kDepth]. Masked keys get exact zeros. `factor` = |scale| log2(e).
-template <class E>
-void forward_softmax(const Strip& strip, float factor, const RunningSoftmax& running, float* scores, float* words) {
+/// kFull: every row sees every key, and the number of vectors is a constant.
+template <class E, bool kFull>
+void forward_softmax_of(const Strip& strip, float factor, const RunningSoftmax& running, float* scores, float* words) {
   using Isa = typename E::Isa;
   using Float = typename Isa::Float;
   constexpr std::int64_t kLanes = Isa::kLanes;
-  alignas(64) float previous[16] = {}, maximum[16] = {};
+  const std::int64_t vectors = kFull ? kTile / kLanes : strip.vectors;
+  const Float nothing = Isa::set(-std::numeric_limits<float>::infinity());
+  Float highest[16];
+  alignas(64) float maxima[16];
   for (std::int64_t row = 0; row < strip.rows; ++row) {
     float* const s = scores + row * kTile;
-    Float highest = Isa::set(-std::numeric_limits<float>::infinity());
-    for (std::int64_t v = 0; v < strip.vectors; ++v) {
+    highest[row] = nothing;
+#pragma GCC unroll 8
+    for (std::int64_t v = 0; v < vectors; ++v) {
       Float value = Isa::load(s + v * kLanes);
-      if (!strip.full) {
-        value =
-            Isa::first_lanes(strip.visible[row] - v * kLanes, value, Isa::set(-std::numeric_limits<float>::infinity()));
+      if constexpr (!kFull) {
+        value = Isa::first_lanes(strip.visible[row] - v * kLanes, value, nothing);
         Isa::store(s + v * kLanes, value);
       }
-      highest = Isa::maximum(highest, value);
+      highest[row] = Isa::maximum(highest[row], value);
     }
-    previous[row] = running.maximum[row];
-    maximum[row] = std::max(previous[row], Isa::reduce_maximum(highest) * factor);
-    running.maximum[row] = maximum[row];
   }
-  for (std::int64_t v = 0; v < 16; v += kLanes) {
-    Isa::store(running.correction + v, power_of_two<E>(Isa::subtract(Isa::load(previous + v), Isa::load(maximum + v))));
+  for (std::int64_t row = strip.rows; row < 16; ++row) {
+    highest[row] = nothing;
   }
+  Isa::reduce_maxima(highest, maxima);
+  alignas(64) float negative[16];
   const Float factors = Isa::set(factor);
+  for (std::int64_t v = 0; v < 16; v += kLanes) {
+    const Float previous = Isa::load_first(running.maximum + v, strip.rows - v);
+    const Float maximum = Isa::maximum(Isa::multiply(Isa::load(maxima + v), factors), previous);
+    Isa::store_first(running.maximum + v, maximum, strip.rows - v);
+    Isa::store(negative + v, Isa::subtract(Isa::zero(), maximum));
+    Isa::store(running.correction + v, power_of_two<E>(Isa::subtract(previous, maximum)));
+  }
   for (std::int64_t row = 0; row < strip.rows; ++row) {
     const float* const s = scores + row * kTile;
     float* const to = words + row * (kTile / E::kDepth);
-    const Float offset = Isa::set(-maximum[row]);
-    float* const sum = running.sum + row * kLanes;
-    Float total = Isa::multiply(Isa::load(sum), Isa::set(running.correction[row]));
-    for (std::int64_t v = 0; v < strip.vectors; v += E::kDepth) {
+    const Float offset = Isa::set(negative[row]);
+    Float total = Isa::zero();
+#pragma GCC unroll 8
+    for (std::int64_t v = 0; v < vectors; v += E::kDepth) {
       const Float first = power_of_two<E>(Isa::multiply_add(Isa::load(s + v * kLanes), factors, offset));
       total = Isa::add(total, first);
       if constexpr (E::kPairs) {
         Float second = Isa::zero();
-        if (v + 1 < strip.vectors) {
+        if (kFull || v + 1 < vectors) {
           second = power_of_two<E>(Isa::multiply_add(Isa::load(s + (v + 1) * kLanes), factors, offset));
           total = Isa::add(total, second);
         }
@@ -96,7 +90,19 @@ void forward_softmax(const Strip& strip, float factor, const RunningSoftmax& run
         Isa::store(to + v * kLanes, first);
       }
     }
-    Isa::store(sum, total);
+    float* const sum = running.sum + row * kLanes;
+    Isa::store(sum, Isa::multiply_add(Isa::load(sum), Isa::set(running.correction[row]), total));
+  }
+}
+
+/// scores: [rows, kTile] products q . k, of which masked ones change; `words`: probabilities up to the factor
+/// 2^-maximum, [rows, kTile / kDepth]. Masked keys get exact zeros. `factor`: score_factor.
+template <class E>
+void forward_softmax(const Strip& strip, float factor, const RunningSoftmax& running, float* scores, float* words) {
+  if (strip.full) {
+    forward_softmax_of<E, true>(strip, factor, running, scores, words);
+  } else {
+    forward_softmax_of<E, false>(strip, factor, running, scores, words);
   }
 }
 
@@ -107,17 +113,17 @@ struct StripGradients {
   float* ds_by_row;  ///< [rows, kTile / kDepth]
 };
 
-/// p = 2^(factor q . k - log_sum_exp) and ds = p * (dp - delta), zeros where masked. scores, dp: [rows, kTile] f32;
-/// log_sum_exp (in units of log2), delta: [rows]. With pairs, rows and vectors are even.
-template <class E>
-void backward_softmax(const Strip& strip, float factor, const float* log_sum_exp, const float* delta,
-                      const float* scores, const float* dp, const StripGradients& to) {
+template <class E, bool kFull>
+void backward_softmax_of(const Strip& strip, float factor, const float* log_sum_exp, const float* delta,
+                         const float* scores, const float* dp, const StripGradients& to) {
   using Isa = typename E::Isa;
   using Float = typename Isa::Float;
   constexpr std::int64_t kLanes = Isa::kLanes;
+  const std::int64_t vectors = kFull ? kTile / kLanes : strip.vectors;
   const Float factors = Isa::set(factor);
   for (std::int64_t row = 0; row < strip.rows; row += E::kDepth) {
-    for (std::int64_t v = 0; v < strip.vectors; v += E::kDepth) {
+#pragma GCC unroll 8
+    for (std::int64_t v = 0; v < vectors; v += E::kDepth) {
       Float p[E::kDepth][E::kDepth], ds[E::kDepth][E::kDepth];
 #pragma GCC unroll 2
       for (int i = 0; i < E::kDepth; ++i) {
@@ -127,7 +133,7 @@ void backward_softmax(const Strip& strip, float factor, const float* log_sum_exp
           const std::int64_t at = (row + i) * kTile + (v + j) * kLanes;
           p[i][j] = power_of_two<E>(Isa::multiply_add(Isa::load(scores + at), factors, offset));
           ds[i][j] = Isa::multiply(p[i][j], Isa::subtract(Isa::load(dp + at), Isa::set(delta[row + i])));
-          if (!strip.full) {
+          if constexpr (!kFull) {
             const std::int64_t visible = strip.visible[row + i] - (v + j) * kLanes;
             p[i][j] = Isa::first_lanes(visible, p[i][j], Isa::zero());
             ds[i][j] = Isa::first_lanes(visible, ds[i][j], Isa::zero());
@@ -147,6 +153,18 @@ void backward_softmax(const Strip& strip, float factor, const float* log_sum_exp
         Isa::store(to.ds_by_key + by_key, ds[0][0]);
       }
     }
+  }
+}
+
+/// p = 2^(factor q . k - log_sum_exp) and ds = p * (dp - delta), zeros where masked. scores, dp: [rows, kTile] f32;
+/// log_sum_exp (in units of log2), delta: [rows]. With pairs, rows and vectors are even.
+template <class E>
+void backward_softmax(const Strip& strip, float factor, const float* log_sum_exp, const float* delta,
+                      const float* scores, const float* dp, const StripGradients& to) {
+  if (strip.full) {
+    backward_softmax_of<E, true>(strip, factor, log_sum_exp, delta, scores, dp, to);
+  } else {
+    backward_softmax_of<E, false>(strip, factor, log_sum_exp, delta, scores, dp, to);
   }
 }
 

@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include "base/threads.h"
+#include "devices/cpu/ceilings.h"
 #include "devices/cpu/families.h"
 #include "devices/host_device.h"
 
@@ -26,7 +27,7 @@ KernelTable kernel_table(InstructionSet set) {
 std::unique_ptr<Device> make_device(int threads, InstructionSet set) {
   const int count = threads == 0 ? base::available_cores() : threads;
   return std::make_unique<HostDevice>("cpu", fmt::format("{} thread{}, {}", count, count == 1 ? "" : "s", name_of(set)),
-                                      kernel_table(set), count);
+                                      kernel_table(set), count, [set, count] { return measure_ceilings(set, count); });
 }
 
 }  // namespace flyover::devices::cpu

@@ -18,7 +18,6 @@ namespace {
 
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
 
-/// y = body(j, lanes) of row i, for kernels whose operands all have the rows of y.
 template <typename T>
 void fill_rows(const kernels::View& y, T value, int threads) {
   const auto rows = rows_of<T>(y);
@@ -127,7 +126,7 @@ void fill(const kernels::Fill& kernel, const LaunchContext& context) {
     case kernels::DType::kF32:
       return fill_rows(kernel.y, static_cast<float>(kernel.value), context.threads);
     case kernels::DType::kBf16:
-      return fill_rows(kernel.y, kernels::to_bf16(static_cast<float>(kernel.value)), context.threads);
+      return fill_rows(kernel.y, kernels::to_bf16(static_cast<float>(kernel.value)).bits, context.threads);
     case kernels::DType::kI32:
       return fill_rows(kernel.y, to_integer<std::int32_t>(kernel.value), context.threads);
     case kernels::DType::kI64:

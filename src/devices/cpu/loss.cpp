@@ -1,4 +1,5 @@
 #include <cmath>
+#include <cstring>
 #include <span>
 
 #include "devices/cpu/families.h"
@@ -30,31 +31,43 @@ std::span<const std::int32_t> checked_targets(const Kernel& kernel) {
   return targets;
 }
 
+/// Long rows are handed out in fours, so that a thread mostly goes on to the row that it has fetched.
+std::int64_t work_of_row(std::int64_t vocabulary) {
+  return std::min(vocabulary, kBlockElements / 4);
+}
+
 void log_probability(const kernels::LogProbability& kernel, const LaunchContext& context) {
   check_is_f32(kernel.kName, kernel.logits);
   const auto targets = checked_targets(kernel);
   const auto logits = rows_of<const float>(kernel.logits);
   float* const log_probability = static_cast<float*>(kernel.log_probability.data);
-  for_each_row(context.threads, logits.rows, logits.width, [&](std::int64_t i) HWY_ATTR {
+  for_each_row(context.threads, logits.rows, work_of_row(logits.width), [&](std::int64_t i) HWY_ATTR {
     const std::int32_t target = targets[static_cast<std::size_t>(i)];
-    log_probability[i] =
-        target == kernels::kIgnoredTarget
-            ? 0.0f
-            : softmax_row(logits[i], logits.width, kernel.temperature).log_probability(logits[i][target]);
+    log_probability[i] = target == kernels::kIgnoredTarget
+                             ? 0.0f
+                             : softmax_row(logits[i], logits.width, kernel.temperature, logits.stride)
+                                   .log_probability(logits[i][target]);
   });
 }
 
 template <typename T>
-void cross_entropy_row(const float* logits, std::int64_t width, std::int32_t target, float weight,
+void cross_entropy_row(const float* logits, std::int64_t width, std::int64_t next, std::int32_t target, float weight,
                        float& log_probability, T* dlogits) {
-  const SoftmaxRow row = softmax_row(logits, width, 1.0f);
+  const SoftmaxRow row = softmax_row(logits, width, 1.0f, next);
   const double log_p = row.log_probability_in_f64(logits[target]);
   log_probability = row.log_probability(logits[target]);
   // dlogits may be the logits: from here on they are read only where they are replaced.
   const Vector maximum = hn::Set(Tag(), row.maximum);
   const Vector factor = hn::Set(Tag(), static_cast<float>(static_cast<double>(weight) / row.sum));
-  for_each_vector(width, [&](std::int64_t j, auto lanes) FLYOVER_VECTOR_BODY {
-    store(hn::Mul(exponential(hn::Sub(load(logits + j, lanes), maximum)), factor), dlogits + j, lanes);
+  const auto gradient = [&](std::int64_t j, auto lanes) FLYOVER_VECTOR_BODY {
+    return hn::Mul(exponential(hn::Sub(load(logits + j, lanes), maximum)), factor);
+  };
+  std::int64_t done = 0;
+  for (; done + 2 * kLanes <= width; done += 2 * kLanes) {
+    store_two(gradient(done, AllLanes{}), gradient(done + kLanes, AllLanes{}), dlogits + done);
+  }
+  for_each_vector(width - done, [&](std::int64_t j, auto lanes) FLYOVER_VECTOR_BODY {
+    store(gradient(done + j, lanes), dlogits + done + j, lanes);
   });
   const float at_target = static_cast<float>(static_cast<double>(weight) * std::expm1(log_p));
   if constexpr (std::is_same_v<T, float>) {
@@ -72,19 +85,19 @@ void cross_entropy(const kernels::CrossEntropy& kernel, const LaunchContext& con
   float* const log_probability = static_cast<float*>(kernel.log_probability.data);
   with_element_type(kernel.kName, kernel.dlogits.dtype, [&]<typename T>(T) HWY_ATTR {
     const auto dlogits = rows_of<T>(kernel.dlogits);
-    for_each_row(context.threads, logits.rows, logits.width, [&](std::int64_t i) HWY_ATTR {
+    for_each_row(context.threads, logits.rows, work_of_row(logits.width), [&](std::int64_t i) HWY_ATTR {
       const std::int32_t target = targets[static_cast<std::size_t>(i)];
       if (target == kernels::kIgnoredTarget) {
         log_probability[i] = 0.0f;
-        std::fill_n(dlogits[i], logits.width, T{});
+        std::memset(dlogits[i], 0, static_cast<std::size_t>(logits.width) * sizeof(T));
       } else {
-        cross_entropy_row(logits[i], logits.width, target, weights[i], log_probability[i], dlogits[i]);
+        cross_entropy_row(logits[i], logits.width, logits.stride, target, weights[i], log_probability[i], dlogits[i]);
       }
     });
   });
 }
 
-inline constexpr std::int64_t kTermsPerSum = 4096;
+constexpr std::int64_t kTermsPerSum = 4096;
 
 void weighted_sum(const kernels::WeightedSum& kernel, const LaunchContext& context) {
   check_is_f32(kernel.kName, kernel.x);

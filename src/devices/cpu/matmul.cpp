@@ -9,6 +9,7 @@
 #include "devices/cpu/families.h"
 #include "devices/cpu/matmul_microkernel.h"
 #include "devices/cpu/matmul_plan.h"
+#include "devices/cpu/matmul_prefetch.h"
 
 namespace flyover::devices::cpu {
 namespace matmul {
@@ -87,7 +88,22 @@ void pack_shared(const Product& product, const Operand& operand, bool full_width
   base::parallel_for(product.plan.threads, product.plan.depth_blocks * groups, pack_item);
 }
 
-/// Multiplies panels of a with panels of b: rows of tiles, each along all the columns.
+/// Prefetches what pack_panels will read for panels [first, last) of `block`, in `calls` calls.
+Prefetcher prefetch_panels(const Product& product, const Operand& operand, std::int64_t block, std::int64_t first,
+                           std::int64_t last, std::int64_t calls) {
+  const auto width = static_cast<std::int64_t>(kernels::size_of(product.arguments.a.dtype));
+  const std::int64_t row = first * operand.panel_rows;
+  const std::int64_t rows = std::min(last * operand.panel_rows, operand.rows) - row;
+  const std::int64_t block_depth = product.plan.block_steps * product.kernel.depth_per_step;
+  const std::int64_t depth = block * block_depth;
+  const std::int64_t depths = std::min(block_depth, operand.source.depth - depth);
+  const bool dense = operand.source.depth_is_dense;
+  const std::int64_t offset = dense ? row * operand.source.stride + depth : depth * operand.source.stride + row;
+  return {static_cast<const std::byte*>(operand.source.data) + offset * width, operand.source.stride * width,
+          dense ? rows : depths, (dense ? depths : rows) * width, calls};
+}
+
+/// The panels of a and b that are multiplied with each other, within an item.
 struct Slab {
   std::int64_t row_begin, row_end;        ///< panels
   std::int64_t column_begin, column_end;  ///< panels
@@ -95,10 +111,11 @@ struct Slab {
   const std::byte* a;                     ///< panel row_begin
   const std::byte* b;                     ///< panel column_begin
   float* sums;                            ///< of the first tile of the item
-  std::int64_t item_row_begin, item_column_begin, item_columns;
+  std::int64_t item_column_begin, item_column_end;
 };
 
-void multiply_slab(const Product& product, const Slab& slab) {
+/// Rows of tiles, each along all the columns.
+void multiply_slab(const Product& product, const Slab& slab, Prefetcher& prefetcher) {
   const Plan& plan = product.plan;
   const MicroKernel& kernel = product.kernel;
   const kernels::View& c = product.arguments.c;
@@ -118,34 +135,85 @@ void multiply_slab(const Product& product, const Slab& slab) {
     for (std::int64_t column = slab.column_begin; column < slab.column_end; ++column) {
       const std::byte* b = slab.b + static_cast<std::size_t>(column - slab.column_begin) * plan.b_panel_bytes;
       const std::int64_t tile_index =
-          (row - slab.item_row_begin) * slab.item_columns + (column - slab.item_column_begin);
+          (row - slab.row_begin) * (slab.item_column_end - slab.item_column_begin) + (column - slab.item_column_begin);
       tile.b = reinterpret_cast<const std::uint32_t*>(b);
-      tile.prefetch = b;
+      // The first row of tiles brings the panels of b into the L2 cache, the last tile of a row the next panel of a.
+      const bool last_column = column + 1 == slab.column_end;
+      const bool first_row = row == slab.row_begin;
+      tile.prefetch = last_column ? reinterpret_cast<const std::byte*>(tile.a) + plan.a_panel_bytes
+                                  : b + (first_row ? plan.b_panel_bytes : 0);
+      tile.prefetch_step = last_column ? kernel.panel_rows * 4 : first_row ? kernel.panel_columns * 4 : 0;
       tile.sums = slab.sums + tile_index * kernel.panel_rows * kernel.panel_columns;
       tile.columns = rows_in_panel(product.b, column);
       tile.c =
           static_cast<std::byte*>(c.data) +
           static_cast<std::size_t>(row * kernel.panel_rows * tile.c_stride + column * kernel.panel_columns) * c_bytes;
+      prefetcher.advance();
       multiply(tile);
     }
   }
 }
 
-void multiply_item(const Product& product, std::int64_t item, int thread) {
+/// Panels of an item: [row_begin, row_end) x [column_begin, column_end).
+struct Item {
+  std::int64_t row_begin, row_end, column_begin, column_end;
+};
+
+Item item_at(const Plan& plan, std::int64_t index) {
+  const std::int64_t row = index % plan.row_blocks;
+  const std::int64_t column = index / plan.row_blocks;
+  return {block_begin(row, plan.row_blocks, plan.row_panels), block_begin(row + 1, plan.row_blocks, plan.row_panels),
+          block_begin(column, plan.column_blocks, plan.column_panels),
+          block_begin(column + 1, plan.column_blocks, plan.column_panels)};
+}
+
+/// Prefetches what the thread will probably pack after this slab: the next columns of b where b is not shared, else the
+/// next rows of a; the next item is the one that is due when all threads are equally fast.
+Prefetcher prefetch_after(const Product& product, const Slab& slab, std::int64_t index) {
   const Plan& plan = product.plan;
-  const std::int64_t row_block = item % plan.row_blocks;
-  const std::int64_t column_block = item / plan.row_blocks;
-  Slab slab{};
-  slab.row_begin = block_begin(row_block, plan.row_blocks, plan.row_panels);
-  slab.row_end = block_begin(row_block + 1, plan.row_blocks, plan.row_panels);
-  const std::int64_t column_begin = block_begin(column_block, plan.column_blocks, plan.column_panels);
-  const std::int64_t column_end = block_begin(column_block + 1, plan.column_blocks, plan.column_panels);
+  const bool last_block = slab.block + 1 == plan.depth_blocks;
+  const bool last_slab = slab.column_end == slab.item_column_end;
+  const bool has_next = index + plan.threads < plan.row_blocks * plan.column_blocks;
+  const std::int64_t tiles = (slab.row_end - slab.row_begin) * (slab.column_end - slab.column_begin);
+  if (plan.share_b) {
+    const std::int64_t item_tiles = (slab.row_end - slab.row_begin) * (slab.item_column_end - slab.item_column_begin);
+    if (!last_block) {
+      return prefetch_panels(product, product.a, slab.block + 1, slab.row_begin, slab.row_end, item_tiles);
+    }
+    if (has_next) {
+      const Item next = item_at(plan, index + plan.threads);
+      return prefetch_panels(product, product.a, 0, next.row_begin, next.row_end, item_tiles);
+    }
+    return {};
+  }
+  if (!last_slab) {
+    const std::int64_t end = std::min(slab.column_end + plan.slab_panels, slab.item_column_end);
+    return prefetch_panels(product, product.b, slab.block, slab.column_end, end, tiles);
+  }
+  if (!last_block) {
+    const std::int64_t end = std::min(slab.item_column_begin + plan.slab_panels, slab.item_column_end);
+    return prefetch_panels(product, product.b, slab.block + 1, slab.item_column_begin, end, tiles);
+  }
+  if (has_next) {
+    const Item next = item_at(plan, index + plan.threads);
+    const std::int64_t end = std::min(next.column_begin + plan.slab_panels, next.column_end);
+    return prefetch_panels(product, product.b, 0, next.column_begin, end, tiles);
+  }
+  return {};
+}
+
+void multiply_item(const Product& product, std::int64_t index, int thread) {
+  const Plan& plan = product.plan;
+  const Item item = item_at(plan, index);
   std::byte* private_a = product.thread_scratch + static_cast<std::size_t>(thread) * plan.thread_bytes();
   std::byte* private_b = private_a + plan.private_a_bytes;
+  Slab slab{};
+  slab.row_begin = item.row_begin;
+  slab.row_end = item.row_end;
+  slab.item_column_begin = item.column_begin;
+  slab.item_column_end = item.column_end;
   slab.sums = reinterpret_cast<float*>(private_b + plan.private_b_bytes);
-  slab.item_row_begin = slab.row_begin;
-  slab.item_column_begin = column_begin;
-  slab.item_columns = column_end - column_begin;
+  Prefetcher prefetcher;
   for (slab.block = 0; slab.block < plan.depth_blocks; ++slab.block) {
     slab.a = private_a;
     if (plan.share_a) {
@@ -154,8 +222,9 @@ void multiply_item(const Product& product, std::int64_t item, int thread) {
     } else {
       pack_panels(product, product.a, false, slab.block, slab.row_begin, slab.row_end, private_a);
     }
-    for (slab.column_begin = column_begin; slab.column_begin < column_end; slab.column_begin = slab.column_end) {
-      slab.column_end = std::min(slab.column_begin + plan.slab_panels, column_end);
+    for (slab.column_begin = item.column_begin; slab.column_begin < item.column_end;
+         slab.column_begin = slab.column_end) {
+      slab.column_end = std::min(slab.column_begin + plan.slab_panels, item.column_end);
       slab.b = private_b;
       if (plan.share_b) {
         slab.b = product.shared_b +
@@ -163,7 +232,10 @@ void multiply_item(const Product& product, std::int64_t item, int thread) {
       } else {
         pack_panels(product, product.b, true, slab.block, slab.column_begin, slab.column_end, private_b);
       }
-      multiply_slab(product, slab);
+      if (!plan.share_b || slab.column_begin == item.column_begin) {
+        prefetcher = prefetch_after(product, slab, index);
+      }
+      multiply_slab(product, slab, prefetcher);
     }
   }
 }

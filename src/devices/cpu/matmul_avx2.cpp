@@ -79,6 +79,7 @@ FLYOVER_AVX2 void multiply(const Tile& tile) {
   const auto* a = reinterpret_cast<const float*>(tile.a);
   const auto* b = reinterpret_cast<const float*>(tile.b);
   const std::byte* prefetch = tile.prefetch;
+  const std::int64_t prefetch_step = tile.prefetch_step;
 #pragma GCC unroll 4
   for (std::int64_t step = tile.steps; step > 0; --step) {
     const __m256 low = _mm256_loadu_ps(b);
@@ -92,7 +93,7 @@ FLYOVER_AVX2 void multiply(const Tile& tile) {
     }
     a += kRows;
     b += kPanelColumns;
-    prefetch += 64;
+    prefetch += prefetch_step;
   }
   alignas(32) float finished[kRows * kPanelColumns];
   float* const to = tile.last ? finished : tile.sums;

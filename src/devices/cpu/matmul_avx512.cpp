@@ -11,6 +11,7 @@ FLYOVER_AVX512 void multiply(const Tile& tile) {
   __m512 sums[kRows][2];
   start_sums<kRows>(tile, sums);
   prefetch_result<kRows>(tile);
+  const std::int64_t prefetch_step = tile.prefetch_step;
   const auto* a = reinterpret_cast<const float*>(tile.a);
   const auto* b = reinterpret_cast<const float*>(tile.b);
   const std::byte* prefetch = tile.prefetch;
@@ -19,6 +20,7 @@ FLYOVER_AVX512 void multiply(const Tile& tile) {
     const __m512 low = _mm512_loadu_ps(b);
     const __m512 high = _mm512_loadu_ps(b + 16);
     _mm_prefetch(prefetch, _MM_HINT_T1);
+    _mm_prefetch(prefetch + 64, _MM_HINT_T1);
 #pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {
       const __m512 factor = _mm512_set1_ps(a[r]);
@@ -27,7 +29,7 @@ FLYOVER_AVX512 void multiply(const Tile& tile) {
     }
     a += kRows;
     b += kPanelColumns;
-    prefetch += 64;
+    prefetch += prefetch_step;
   }
   finish_sums<kRows>(tile, sums);
 }

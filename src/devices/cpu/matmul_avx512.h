@@ -92,15 +92,26 @@ FLYOVER_AVX512_INLINE void finish_sums(const Tile& tile, const __m512 (&sums)[kR
   }
 }
 
-/// Asks for the lines of c that the tile will write, while the product is computed.
+/// Asks, while the product is computed, for the lines that the tile will write, or where those are in the cache
+/// already, for the sums that the next tile starts from.
 template <int kRows>
 FLYOVER_AVX512_INLINE void prefetch_result(const Tile& tile) {
-  const std::int64_t row_bytes = tile.c_stride * (tile.c_is_bf16 ? 2 : 4);
-  const char* c = static_cast<const char*>(tile.c);
+  if (tile.last) {
+    const std::int64_t row_bytes = tile.c_stride * (tile.c_is_bf16 ? 2 : 4);
+    const char* c = static_cast<const char*>(tile.c);
 #pragma GCC unroll 12
-  for (int r = 0; r < kRows; ++r) {
-    _mm_prefetch(c + r * row_bytes, _MM_HINT_T0);
-    _mm_prefetch(c + r * row_bytes + 64, _MM_HINT_T0);
+    for (int r = 0; r < kRows; ++r) {
+      _mm_prefetch(c + r * row_bytes, _MM_HINT_T0);
+      _mm_prefetch(c + r * row_bytes + 64, _MM_HINT_T0);
+    }
+  }
+  if (!tile.first || !tile.last) {
+    const float* sums = tile.sums + (tile.first ? 0 : kPanelRows * kPanelColumns);
+#pragma GCC unroll 12
+    for (int r = 0; r < kRows; ++r) {
+      _mm_prefetch(sums + r * kPanelColumns, _MM_HINT_T0);
+      _mm_prefetch(sums + r * kPanelColumns + 16, _MM_HINT_T0);
+    }
   }
 }
 

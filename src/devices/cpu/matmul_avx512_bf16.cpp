@@ -12,6 +12,7 @@ __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512cd,avx512bf16,av
   __m512 sums[kRows][2];
   start_sums<kRows>(tile, sums);
   prefetch_result<kRows>(tile);
+  const std::int64_t prefetch_step = tile.prefetch_step;
   const std::uint32_t* a = tile.a;
   const std::uint32_t* b = tile.b;
   const std::byte* prefetch = tile.prefetch;
@@ -20,6 +21,7 @@ __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512cd,avx512bf16,av
     const auto low = (__m512bh)_mm512_loadu_si512(b);
     const auto high = (__m512bh)_mm512_loadu_si512(b + 16);
     _mm_prefetch(prefetch, _MM_HINT_T1);
+    _mm_prefetch(prefetch + 64, _MM_HINT_T1);
 #pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {
       const auto factor = (__m512bh)_mm512_set1_epi32(static_cast<int>(a[r]));
@@ -28,7 +30,7 @@ __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512cd,avx512bf16,av
     }
     a += kRows;
     b += kPanelColumns;
-    prefetch += 64;
+    prefetch += prefetch_step;
   }
   finish_sums<kRows>(tile, sums);
 }

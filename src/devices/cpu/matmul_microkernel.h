@@ -49,7 +49,8 @@ struct Tile {
   int columns;            ///< columns of c that exist, 1 .. panel_columns
   bool c_is_bf16;
   bool accumulate;
-  const std::byte* prefetch;  ///< 64 bytes for each step, from here on, are needed soon
+  const std::byte* prefetch;   ///< a panel that is needed next
+  std::int64_t prefetch_step;  ///< bytes of it to ask for in each step, at most 128
 };
 
 using Multiply = void (*)(const Tile& tile);

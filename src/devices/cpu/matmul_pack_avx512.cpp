@@ -15,24 +15,24 @@ FLYOVER_AVX512_INLINE __m128 load_four(const char* from) {
   return _mm_castsi128_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
 }
 
-/// Four words of up to 16 rows, transposed: out[w] holds word w of rows 0 .. 15. Row r + 4 * q is at rows[r + 4 * q].
+/// Four words of up to 16 rows, not yet in order: gathered[r] holds those of rows r, r + 4, r + 8, r + 12.
 template <int kQuads>
-FLYOVER_AVX512_INLINE void transpose_four_words(const char* const (&rows)[kLanes], std::int64_t offset,
-                                                __m512i (&out)[4]) {
-  __m512 gathered[4];
-#pragma GCC unroll 4
-  for (int r = 0; r < 4; ++r) {
-    gathered[r] = _mm512_castps128_ps512(load_four(rows[r] + offset));
-    if constexpr (kQuads > 1) {
-      gathered[r] = _mm512_mask_broadcast_f32x4(gathered[r], 0x00F0, load_four(rows[r + 4] + offset));
-    }
-    if constexpr (kQuads > 2) {
-      gathered[r] = _mm512_mask_broadcast_f32x4(gathered[r], 0x0F00, load_four(rows[r + 8] + offset));
-    }
-    if constexpr (kQuads > 3) {
-      gathered[r] = _mm512_mask_broadcast_f32x4(gathered[r], 0xF000, load_four(rows[r + 12] + offset));
-    }
+FLYOVER_AVX512_INLINE void gather_four_words(const char* const (&rows)[kLanes], std::int64_t offset, int r,
+                                             __m512& gathered) {
+  gathered = _mm512_castps128_ps512(load_four(rows[r] + offset));
+  if constexpr (kQuads > 1) {
+    gathered = _mm512_mask_broadcast_f32x4(gathered, 0x00F0, load_four(rows[r + 4] + offset));
   }
+  if constexpr (kQuads > 2) {
+    gathered = _mm512_mask_broadcast_f32x4(gathered, 0x0F00, load_four(rows[r + 8] + offset));
+  }
+  if constexpr (kQuads > 3) {
+    gathered = _mm512_mask_broadcast_f32x4(gathered, 0xF000, load_four(rows[r + 12] + offset));
+  }
+}
+
+/// out[w] = word w of rows 0 .. 15, of what gather_four_words has found for r = 0 .. 3.
+FLYOVER_AVX512_INLINE void transpose_four_words(const __m512 (&gathered)[4], __m512i (&out)[4]) {
   const __m512d low01 = _mm512_castps_pd(_mm512_unpacklo_ps(gathered[0], gathered[1]));
   const __m512d low23 = _mm512_castps_pd(_mm512_unpacklo_ps(gathered[2], gathered[3]));
   const __m512d high01 = _mm512_castps_pd(_mm512_unpackhi_ps(gathered[0], gathered[1]));
@@ -59,27 +59,44 @@ FLYOVER_AVX512_INLINE std::uint32_t* store_word(std::uint32_t* out, int width, _
   return out + width;
 }
 
-/// 4 * kQuads rows at most, of which the pointers beyond the last one repeat it. Source words are 32 bits wide: one
+/// 4 * kQuads rows at most, of which the pointers beyond the last one repeat it. Meanwhile asks for what lies
+/// `next_panel` bytes further: the hardware does not foresee so many short rows. Source words are 32 bits wide: one
 /// f32 or two bf16.
 template <Format kFormat, int kQuads>
 FLYOVER_AVX512 void pack_group(const char* const (&rows)[kLanes], std::int64_t elements, int width,
-                               std::uint32_t* out) {
+                               std::int64_t next_panel, std::uint32_t* out) {
   constexpr int kElementBytes = kFormat == Format::kF32 ? 4 : 2;
   const std::int64_t bytes = elements * kElementBytes;
   __m512i words[4];
   std::int64_t offset = 0;
-  for (; offset + 16 <= bytes; offset += 16) {
-    transpose_four_words<kQuads>(rows, offset, words);
+  // A cache line of each row at a time: rows may lie a multiple of 4096 bytes apart, and then share a set of the cache.
+  for (; offset + 64 <= bytes; offset += 64) {
+    __m512 gathered[4][4];
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; ++r) {
+#pragma GCC unroll 4
+      for (int quad = 0; quad < kQuads; ++quad) {
+        _mm_prefetch(rows[r + 4 * quad] + next_panel + offset, _MM_HINT_T1);
+      }
+#pragma GCC unroll 4
+      for (int w = 0; w < 4; ++w) {
+        gather_four_words<kQuads>(rows, offset + 16 * w, r, gathered[w][r]);
+      }
+    }
 #pragma GCC unroll 4
     for (int w = 0; w < 4; ++w) {
-      out = store_word<kFormat>(out, width, words[w], true);
+      transpose_four_words(gathered[w], words);
+#pragma GCC unroll 4
+      for (int word = 0; word < 4; ++word) {
+        out = store_word<kFormat>(out, width, words[word], true);
+      }
     }
   }
   if (offset == bytes) {
     return;
   }
-  // The last words of each row, copied to where 16 bytes can be read; the missing half of a pair is zero.
-  alignas(16) char copies[kLanes][16] = {};
+  // The last words of each row, copied to where 64 bytes can be read; the missing half of a pair is zero.
+  alignas(64) char copies[kLanes][64] = {};
   const char* tails[kLanes];
   for (int r = 0; r < kLanes; ++r) {
     if (r < 4 * kQuads) {
@@ -87,9 +104,17 @@ FLYOVER_AVX512 void pack_group(const char* const (&rows)[kLanes], std::int64_t e
     }
     tails[r] = copies[r];
   }
-  transpose_four_words<kQuads>(tails, 0, words);
-  for (int w = 0; offset < bytes; ++w, offset += 4) {
-    out = store_word<kFormat>(out, width, words[w], bytes - offset >= 4);
+  const std::int64_t rest = bytes - offset;
+  for (std::int64_t begin = 0; begin < rest; begin += 16) {
+    __m512 gathered[4];
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; ++r) {
+      gather_four_words<kQuads>(tails, begin, r, gathered[r]);
+    }
+    transpose_four_words(gathered, words);
+    for (int word = 0; word < 4 && begin + 4 * word < rest; ++word) {
+      out = store_word<kFormat>(out, width, words[word], rest - begin - 4 * word >= 4);
+    }
   }
 }
 
@@ -107,14 +132,15 @@ void pack_dense_depth(const Source& source, const PanelRegion& region, std::uint
       rows[r] = static_cast<const char*>(source.data) + (row * source.stride + begin) * kElementBytes;
     }
     std::uint32_t* out = panel + group;
+    const std::int64_t next_panel = region.count * source.stride * kElementBytes;
     if (count > 12) {
-      pack_group<kFormat, 4>(rows, elements, region.width, out);
+      pack_group<kFormat, 4>(rows, elements, region.width, next_panel, out);
     } else if (count > 8) {
-      pack_group<kFormat, 3>(rows, elements, region.width, out);
+      pack_group<kFormat, 3>(rows, elements, region.width, next_panel, out);
     } else if (count > 4) {
-      pack_group<kFormat, 2>(rows, elements, region.width, out);
+      pack_group<kFormat, 2>(rows, elements, region.width, next_panel, out);
     } else {
-      pack_group<kFormat, 1>(rows, elements, region.width, out);
+      pack_group<kFormat, 1>(rows, elements, region.width, next_panel, out);
     }
   }
 }

@@ -1,12 +1,13 @@
 #include "devices/cpu/matmul_plan.h"
 
 #include <algorithm>
+#include <array>
 
 namespace flyover::devices::cpu::matmul {
 namespace {
 
 // Sizes for cores with 32 KB or more of L1, 1 MB of L2 and a few MB of L3 each (Zen 4, Zen 5).
-constexpr std::int64_t kBlockSteps = 384;           // a panel of a is 18 KB, of b 48 KB
+constexpr std::int64_t kBlockSteps = 768;           // a panel of a is 36 KB, of b 96 KB
 constexpr std::size_t kSharedBytes = 10u << 20;     // the most that is packed ahead
 constexpr std::size_t kSumsBytes = 1u << 20;        // the most sums that wait between blocks of the depth, per thread
 constexpr std::size_t kPrivateABytes = 320u << 10;  // rows of an item; with a slab of b they share the L2
@@ -15,7 +16,8 @@ constexpr std::int64_t kItemsPerThread = 4;          // so that a slow thread co
 constexpr std::int64_t kSerialOperations = 200'000;  // below, starting threads costs more than it gives
 constexpr std::int64_t kSquareRows = 576;            // item where neither operand can be shared
 constexpr std::int64_t kSquareColumns = 576;
-constexpr std::int64_t kDecodePanels = 1;
+constexpr int kThreadsToBalance = 16;  // with more threads or items the choice of items is not searched
+constexpr std::int64_t kBlocksToBalance = 48;
 
 constexpr std::int64_t divide_up(std::int64_t value, std::int64_t by) {
   return (value + by - 1) / by;
@@ -26,13 +28,34 @@ constexpr std::size_t panel_bytes(std::int64_t width, std::int64_t steps) {
   return (words * 4 + 63) / 64 * 64 + 64;  // packing may write 60 bytes behind a panel
 }
 
-/// Items into which `panels` are cut: at most `largest` panels each, a multiple of the threads, several per thread
-/// unless they get smaller than `smallest`.
+/// Panels of the thread that gets most, when each of `blocks` items goes to the thread that is free first.
+std::int64_t largest_share(std::int64_t panels, std::int64_t blocks, int threads) {
+  std::array<std::int64_t, kThreadsToBalance> shares{};
+  const auto end = shares.begin() + threads;
+  for (std::int64_t i = 0; i < blocks; ++i) {
+    *std::min_element(shares.begin(), end) += block_begin(i + 1, blocks, panels) - block_begin(i, blocks, panels);
+  }
+  return *std::max_element(shares.begin(), end);
+}
+
+/// Items into which `panels` are cut: at most `largest` panels each, several per thread unless they get smaller than
+/// `smallest`, and so many that all threads end at about the same time.
 std::int64_t choose_blocks(std::int64_t panels, std::int64_t smallest, std::int64_t largest, int threads) {
   const std::int64_t needed = divide_up(panels, std::max<std::int64_t>(largest, 1));
-  const std::int64_t wanted = std::min(kItemsPerThread * threads, panels / smallest);
-  const std::int64_t blocks = divide_up(std::max<std::int64_t>({needed, wanted, 1}), threads) * threads;
-  return std::min(blocks, panels);
+  const std::int64_t wanted = std::max<std::int64_t>(std::min(kItemsPerThread * threads, panels / smallest), needed);
+  std::int64_t best = std::min(divide_up(std::max<std::int64_t>(wanted, 1), threads) * threads, panels);
+  if (threads == 1 || threads > kThreadsToBalance || best > kBlocksToBalance) {
+    return best;
+  }
+  std::int64_t best_share = largest_share(panels, best, threads);
+  for (std::int64_t blocks = best + threads; blocks >= std::max<std::int64_t>(needed, threads); --blocks) {
+    const std::int64_t share = blocks <= panels ? largest_share(panels, blocks, threads) : panels;
+    if (share < best_share) {
+      best = blocks;
+      best_share = share;
+    }
+  }
+  return best;
 }
 
 /// Share of the threads' time that is used when `panels` are dealt to them.
@@ -84,7 +107,7 @@ Plan make_plan(const kernels::MatMul& product, const MicroKernel& kernel, int th
     const std::int64_t largest = std::min(slab, std::max<std::int64_t>(tiles_between_blocks / plan.row_panels, 1));
     plan.column_blocks = choose_blocks(plan.column_panels, 2, largest, plan.threads);
     if (rows <= kernel.panel_rows) {
-      plan.slab_panels = kDecodePanels;  // a panel of b is used once: straight from the L1 cache
+      plan.slab_panels = 1;  // a panel of b is used once: straight from the L1 cache
     }
   } else if (!split_columns && whole_b <= kSharedBytes) {
     plan.share_b = true;

@@ -24,10 +24,15 @@ void swiglu_forward(const kernels::SwiGluForward& kernel, const LaunchContext& c
                     const T* const gate_row = gate_up[i] + begin;
                     const T* const up_row = gate_row + y.width;
                     T* const y_row = y[i] + begin;
-                    for_each_vector(columns, [&](std::int64_t j, auto lanes) FLYOVER_VECTOR_BODY {
-                      const Vector gate = load(gate_row + j, lanes);
-                      const Vector silu = hn::Div(gate, hn::Add(hn::Set(Tag(), 1.0f), exponential(hn::Neg(gate))));
-                      store(hn::Mul(silu, load(up_row + j, lanes)), y_row + j, lanes);
+                    for_each_vector_or_pair<T>(columns, [&](std::int64_t j, auto lanes) FLYOVER_VECTOR_BODY {
+                      const auto gated = [](Vector gate, Vector up) FLYOVER_VECTOR_BODY {
+                        const Vector one = hn::Set(Tag(), 1.0f);
+                        return hn::Mul(hn::Div(gate, hn::Add(one, exponential(hn::Neg(gate)))), up);
+                      };
+                      fetch(gate_row + j, gate_up.stride);
+                      fetch(up_row + j, gate_up.stride);
+                      fetch(y_row + j, y.stride);
+                      store(apply(gated, load(gate_row + j, lanes), load(up_row + j, lanes)), y_row + j, lanes);
                     });
                   });
   });
@@ -38,24 +43,32 @@ void swiglu_backward(const kernels::SwiGluBackward& kernel, const LaunchContext&
     const auto gate_up = rows_of<const T>(kernel.gate_up);
     const auto dy = rows_of<const T>(kernel.dy);
     const auto dgate_up = rows_of<T>(kernel.dgate_up);
-    for_each_span(
-        context.threads, dy.rows, dy.width, [&](std::int64_t i, std::int64_t begin, std::int64_t columns) HWY_ATTR {
-          const T* const gate_row = gate_up[i] + begin;
-          const T* const up_row = gate_row + dy.width;
-          const T* const dy_row = dy[i] + begin;
-          T* const dgate_row = dgate_up[i] + begin;
-          T* const dup_row = dgate_row + dy.width;
-          for_each_vector(columns, [&](std::int64_t j, auto lanes) FLYOVER_VECTOR_BODY {
-            const Vector one = hn::Set(Tag(), 1.0f);
-            const Vector gate = load(gate_row + j, lanes), up = load(up_row + j, lanes), dy_s = load(dy_row + j, lanes);
-            const Vector s = sigmoid(gate);
-            const Vector gradient = hn::Mul(dy_s, s);
-            // 1 + gate * (1 - s)
-            const Vector slope = hn::MulAdd(gate, hn::Sub(one, s), one);
-            store(hn::Mul(hn::Mul(gradient, up), slope), dgate_row + j, lanes);
-            store(hn::Mul(gradient, gate), dup_row + j, lanes);
-          });
-        });
+    for_each_span(context.threads, dy.rows, dy.width,
+                  [&](std::int64_t i, std::int64_t begin, std::int64_t columns) HWY_ATTR {
+                    const T* const gate_row = gate_up[i] + begin;
+                    const T* const up_row = gate_row + dy.width;
+                    const T* const dy_row = dy[i] + begin;
+                    T* const dgate_row = dgate_up[i] + begin;
+                    T* const dup_row = dgate_row + dy.width;
+                    for_each_vector_or_pair<T>(columns, [&](std::int64_t j, auto lanes) FLYOVER_VECTOR_BODY {
+                      fetch(gate_row + j, gate_up.stride);
+                      fetch(up_row + j, gate_up.stride);
+                      fetch(dy_row + j, dy.stride);
+                      fetch(dgate_row + j, dgate_up.stride);
+                      fetch(dup_row + j, dgate_up.stride);
+                      const auto gate = load(gate_row + j, lanes), up = load(up_row + j, lanes);
+                      const auto s = apply([](Vector g) FLYOVER_VECTOR_BODY { return sigmoid(g); }, gate);
+                      const auto product = [](Vector a, Vector b) FLYOVER_VECTOR_BODY { return hn::Mul(a, b); };
+                      const auto gradient = apply(product, load(dy_row + j, lanes), s);
+                      // 1 + gate * (1 - s)
+                      const auto slope = [](Vector g, Vector sigmoid_g) FLYOVER_VECTOR_BODY {
+                        const Vector one = hn::Set(Tag(), 1.0f);
+                        return hn::MulAdd(g, hn::Sub(one, sigmoid_g), one);
+                      };
+                      store(apply(product, apply(product, gradient, up), apply(slope, gate, s)), dgate_row + j, lanes);
+                      store(apply(product, gradient, gate), dup_row + j, lanes);
+                    });
+                  });
   });
 }
 

@@ -16,7 +16,7 @@ namespace {
 
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
 
-inline constexpr std::int64_t kCountPerBlock = 16384;
+constexpr std::int64_t kCountPerBlock = 16384;
 
 template <typename T>
 void adamw_blocks(const kernels::AdamW& kernel, T* parameter, int threads) {

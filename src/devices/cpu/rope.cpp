@@ -41,48 +41,38 @@ void rope_table(const kernels::RopeTable& kernel, const LaunchContext& context) 
   }
 }
 
-/// Pairs of neighbouring elements (2 i, 2 i + 1) as two vectors, and back.
-struct Pair {
-  Vector first, second;
-};
-
-HWY_INLINE Pair load_pairs(const float* from, AllLanes) {
-  Pair pair;
-  hn::LoadInterleaved2(Tag(), from, pair.first, pair.second);
+/// The elements (2 i, 2 i + 1) of kLanes pairs, and back.
+HWY_INLINE VectorPair load_pairs(const float* from, AllLanes) {
+  VectorPair pair;
+  hn::LoadInterleaved2(Tag(), from, pair.even, pair.odd);
   return pair;
 }
-HWY_INLINE void store_pairs(Pair pair, float* to, AllLanes) {
-  hn::StoreInterleaved2(pair.first, pair.second, Tag(), to);
+HWY_INLINE void store_pairs(VectorPair pair, float* to, AllLanes) {
+  hn::StoreInterleaved2(pair.even, pair.odd, Tag(), to);
 }
-
-// A pair of bf16 is one 32-bit word, the first element in its low half.
-HWY_INLINE Pair load_pairs(const kernels::Bf16* from, AllLanes) {
-  const auto words = hn::LoadU(BitsTag(), reinterpret_cast<const std::uint32_t*>(from));
-  return {hn::BitCast(Tag(), hn::ShiftLeft<16>(words)),
-          hn::BitCast(Tag(), hn::And(words, hn::Set(BitsTag(), 0xFFFF0000u)))};
+HWY_INLINE VectorPair load_pairs(const kernels::Bf16* from, AllLanes) {
+  return load(from, PairLanes{});
 }
-HWY_INLINE void store_pairs(Pair pair, kernels::Bf16* to, AllLanes) {
-  const auto low = hn::PromoteTo(BitsTag(), to_bf16_bits(pair.first));
-  const auto high = hn::PromoteTo(BitsTag(), to_bf16_bits(pair.second));
-  hn::StoreU(hn::Or(low, hn::ShiftLeft<16>(high)), BitsTag(), reinterpret_cast<std::uint32_t*>(to));
+HWY_INLINE void store_pairs(VectorPair pair, kernels::Bf16* to, AllLanes) {
+  store(pair, to, PairLanes{});
 }
 
 template <typename T>
-HWY_INLINE Pair load_pairs(const T* from, FirstLanes lanes) {
+HWY_INLINE VectorPair load_pairs(const T* from, FirstLanes lanes) {
   alignas(64) T pairs[2 * kLanes] = {};
   std::memcpy(pairs, from, static_cast<std::size_t>(2 * lanes.count) * sizeof(T));
   return load_pairs(pairs, AllLanes{});
 }
 template <typename T>
-HWY_INLINE void store_pairs(Pair pair, T* to, FirstLanes lanes) {
+HWY_INLINE void store_pairs(VectorPair pair, T* to, FirstLanes lanes) {
   alignas(64) T pairs[2 * kLanes];
   store_pairs(pair, pairs, AllLanes{});
   std::memcpy(to, pairs, static_cast<std::size_t>(2 * lanes.count) * sizeof(T));
 }
 
-HWY_INLINE Pair rotate(Pair pair, Vector cosine, Vector sine) {
-  return {hn::NegMulAdd(pair.second, sine, hn::Mul(pair.first, cosine)),
-          hn::MulAdd(pair.first, sine, hn::Mul(pair.second, cosine))};
+HWY_INLINE VectorPair rotate(VectorPair pair, Vector cosine, Vector sine) {
+  return {hn::NegMulAdd(pair.odd, sine, hn::Mul(pair.even, cosine)),
+          hn::MulAdd(pair.even, sine, hn::Mul(pair.odd, cosine))};
 }
 
 template <bool kInterleaved, typename T>
@@ -100,9 +90,9 @@ void rotate_heads(const kernels::RopeApply& kernel, int threads) {
         if constexpr (kInterleaved) {
           store_pairs(rotate(load_pairs(x + 2 * i, lanes), c, s), x + 2 * i, lanes);
         } else {
-          const Pair rotated = rotate({load(x + i, lanes), load(x + pairs + i, lanes)}, c, s);
-          store(rotated.first, x + i, lanes);
-          store(rotated.second, x + pairs + i, lanes);
+          const VectorPair rotated = rotate({load(x + i, lanes), load(x + pairs + i, lanes)}, c, s);
+          store(rotated.even, x + i, lanes);
+          store(rotated.odd, x + pairs + i, lanes);
         }
       });
     }

@@ -35,18 +35,7 @@ void add_row_sums(std::int64_t rows, std::int64_t width, float* sum, const Launc
     float* const partial = partial_sums + block * width;
     std::fill_n(partial, width, 0.0f);
     const std::int64_t end = std::min(rows, (block + 1) * kRowsPerSum);
-    std::int64_t row = block * kRowsPerSum;
-    for (; row + 4 <= end; row += 4) {
-      for_each_vector(width, [&](std::int64_t j, auto lanes) FLYOVER_VECTOR_BODY {
-        Vector value = load(partial + j, lanes);
-        value = add(value, row, j, lanes);
-        value = add(value, row + 1, j, lanes);
-        value = add(value, row + 2, j, lanes);
-        value = add(value, row + 3, j, lanes);
-        store(value, partial + j, lanes);
-      });
-    }
-    for (; row < end; ++row) {
+    for (std::int64_t row = block * kRowsPerSum; row < end; ++row) {
       for_each_vector(width, [&](std::int64_t j, auto lanes) FLYOVER_VECTOR_BODY {
         store(add(load(partial + j, lanes), row, j, lanes), partial + j, lanes);
       });

@@ -55,9 +55,9 @@ void scatter_rows(const kernels::ScatterRows& kernel, const LaunchContext& conte
 
 /// Each parallel item owns a range of columns and walks all rows in order, so that every element of the table is added
 /// to in increasing i, by one thread.
-inline constexpr std::int64_t kColumnsPerItem = 64;
+constexpr std::int64_t kColumnsPerItem = 64;
 /// So many rows ahead their part of the table is fetched: the hardware cannot foresee indices.
-inline constexpr std::size_t kRowsAhead = 8;
+constexpr std::size_t kRowsAhead = 8;
 
 void scatter_add_rows(const kernels::ScatterAddRows& kernel, const LaunchContext& context) {
   const auto rows = checked_rows(kernel.kName, kernel.rows, kernel.table);

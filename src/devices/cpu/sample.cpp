@@ -48,9 +48,11 @@ void sample(const kernels::Sample& kernel, const LaunchContext& context) {
   }
   base::parallel_for(context.threads, logits.rows, [&](std::int64_t i, int thread) HWY_ATTR {
     const bool greedy = temperatures[i] == 0.0f;
-    const SoftmaxRow row = softmax_row(logits[i], vocabulary, greedy ? 1.0f : temperatures[i]);
-    std::int32_t chosen = -1;
-    if (!greedy) {
+    const SoftmaxRow row = softmax_row(logits[i], vocabulary, greedy ? 1.0f : temperatures[i], logits.stride);
+    // A NaN among the logits shows in the sum, and then in the log-probability; the token is an arbitrary one.
+    if (greedy || !std::isfinite(row.sum)) {
+      token[i] = likeliest_token(logits[i], vocabulary, row);
+    } else {
       std::byte* const scratch = context.workspace + static_cast<std::size_t>(thread) * bytes_per_thread(vocabulary);
       const std::span candidates(reinterpret_cast<SampleCandidate*>(scratch), static_cast<std::size_t>(vocabulary));
       float* const weights = reinterpret_cast<float*>(scratch + candidates.size_bytes());
@@ -59,10 +61,9 @@ void sample(const kernels::Sample& kernel, const LaunchContext& context) {
         const Vector z = scaling(load(logits[i] + j, lanes));
         store(exponential(hn::Sub(z, hn::Set(Tag(), row.maximum))), weights + j, lanes);
       });
-      chosen = draw_token({logits[i], candidates.size()}, {weights, candidates.size()}, {top_k[i], top_p[i]},
-                          uniform[i], candidates);
+      token[i] = draw_token({logits[i], candidates.size()}, {weights, candidates.size()}, {top_k[i], top_p[i]},
+                            uniform[i], candidates);
     }
-    token[i] = chosen >= 0 ? chosen : likeliest_token(logits[i], vocabulary, row);
     log_probability[i] = row.log_probability(logits[i][token[i]]);
   });
 }

@@ -1,99 +1,135 @@
 #include "devices/cpu/sample_selection.h"
 
 #include <algorithm>
-#include <cmath>
+#include <array>
+#include <functional>
 #include <limits>
+#include <numeric>
 
 namespace flyover::devices::cpu {
 namespace {
 
-/// The more likely token first, ties by lowest index. A total order, for no candidate is NaN.
-bool is_before(const SampleCandidate& a, const SampleCandidate& b) {
-  return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
-}
-
-struct IsBefore {
-  bool operator()(const SampleCandidate& a, const SampleCandidate& b) const { return is_before(a, b); }
+/// The likelier token first, ties by lowest index: a total order.
+struct IsLikelier {
+  bool operator()(const SampleCandidate& a, const SampleCandidate& b) const {
+    return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
+  }
 };
 
-/// How many candidates, the likeliest first, it takes until their weight reaches `wanted`; at least one. Sorts only as
-/// far as needed, in growing chunks.
-std::size_t count_until(std::span<SampleCandidate> candidates, std::span<const float> weights, double wanted) {
-  double reached = 0;
-  std::size_t begin = 0;
-  for (std::size_t chunk = 64; begin < candidates.size(); chunk *= 4) {
-    const std::size_t end = std::min(candidates.size(), begin + chunk);
-    const auto first = candidates.begin() + static_cast<std::ptrdiff_t>(begin);
-    const auto last = candidates.begin() + static_cast<std::ptrdiff_t>(end);
-    if (end < candidates.size()) {
-      std::nth_element(first, last, candidates.end(), IsBefore());
-    }
-    std::sort(first, last, IsBefore());
-    for (std::size_t i = begin; i < end; ++i) {
-      reached += static_cast<double>(weights[static_cast<std::size_t>(candidates[i].token)]);
-      if (reached >= wanted) {
-        return i + 1;
-      }
-    }
-    begin = end;
+/// The tokens whose logit is at least `bound`.
+std::span<SampleCandidate> candidates_from(std::span<const float> logits, float bound,
+                                           std::span<SampleCandidate> scratch) {
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    scratch[count] = {logits[i], static_cast<std::int32_t>(i)};
+    count += logits[i] >= bound ? 1 : 0;
   }
-  return candidates.size();
+  return scratch.first(count);
 }
 
-/// The least likely token that the limits allow.
-SampleCandidate last_allowed(std::span<const float> logits, std::span<const float> weights, SampleLimits limits,
-                             std::span<SampleCandidate> candidates) {
-  for (std::size_t i = 0; i < logits.size(); ++i) {
-    const float logit = std::isnan(logits[i]) ? -std::numeric_limits<float>::infinity() : logits[i];
-    candidates[i] = {logit, static_cast<std::int32_t>(i)};
+/// A logit that at least `count` tokens reach, but not many more: the vocabulary is dealt to as many hands as there are
+/// maxima, and the largest `count` of these are different tokens.
+float bound_of_likeliest(std::span<const float> logits, std::size_t count) {
+  std::array<float, 1024> maxima;
+  maxima.fill(-std::numeric_limits<float>::infinity());
+  if (4 * count > maxima.size()) {
+    return maxima[0];
   }
-  if (limits.top_k > 0 && static_cast<std::size_t>(limits.top_k) < candidates.size()) {
-    std::nth_element(candidates.begin(), candidates.begin() + limits.top_k - 1, candidates.end(), IsBefore());
-    candidates = candidates.first(static_cast<std::size_t>(limits.top_k));
-  }
-  if (limits.top_p < 1.0f) {
-    double total = 0;
-    for (const SampleCandidate& candidate : candidates) {
-      total += static_cast<double>(weights[static_cast<std::size_t>(candidate.token)]);
+  for (std::size_t begin = 0; begin < logits.size(); begin += maxima.size()) {
+    const std::size_t end = std::min(maxima.size(), logits.size() - begin);
+    for (std::size_t i = 0; i < end; ++i) {
+      maxima[i] = std::max(maxima[i], logits[begin + i]);
     }
-    candidates = candidates.first(count_until(candidates, weights, static_cast<double>(limits.top_p) * total));
   }
-  return *std::max_element(candidates.begin(), candidates.end(), IsBefore());
+  const auto last = maxima.begin() + static_cast<std::ptrdiff_t>(count) - 1;
+  std::nth_element(maxima.begin(), last, maxima.end(), std::greater<>());
+  return *last;
+}
+
+std::span<SampleCandidate> likeliest(std::span<const float> logits, std::size_t count,
+                                     std::span<SampleCandidate> scratch) {
+  const std::span<SampleCandidate> candidates = candidates_from(logits, bound_of_likeliest(logits, count), scratch);
+  std::nth_element(candidates.begin(), candidates.begin() + static_cast<std::ptrdiff_t>(count) - 1, candidates.end(),
+                   IsLikelier());
+  return candidates.first(count);
+}
+
+/// The smallest number of likeliest candidates whose weights sum to top_p of the total; at least one. By bisection of
+/// the order rather than by sorting: linear time.
+std::span<SampleCandidate> likeliest_share(std::span<SampleCandidate> candidates, std::span<const float> weights,
+                                           float top_p) {
+  const auto weight_of = [&](const SampleCandidate& candidate) {
+    return static_cast<double>(weights[static_cast<std::size_t>(candidate.token)]);
+  };
+  const auto sum_with = [&](double sum, const SampleCandidate& candidate) { return sum + weight_of(candidate); };
+  const double total = std::accumulate(candidates.begin(), candidates.end(), 0.0, sum_with);
+  const double wanted = static_cast<double>(top_p) * total;
+  // All the candidates below this weight together have less than half of what the share leaves out.
+  const double cutoff = 0.5 * (total - wanted) / static_cast<double>(candidates.size());
+  auto end = std::partition(candidates.begin(), candidates.end(),
+                            [&](const SampleCandidate& candidate) { return weight_of(candidate) >= cutoff; });
+  // The last of the share lies in [begin, end); the candidates before begin are likelier and sum to `reached`.
+  auto begin = candidates.begin();
+  double reached = 0;
+  while (end - begin > 32) {
+    const auto middle = begin + (end - begin) / 2;
+    std::nth_element(begin, middle, end, IsLikelier());
+    const double sum = std::accumulate(begin, middle, reached, sum_with);
+    if (sum >= wanted) {
+      end = middle;
+    } else {
+      reached = sum;
+      begin = middle;
+    }
+  }
+  std::sort(begin, end, IsLikelier());
+  while (begin < end) {
+    reached = sum_with(reached, *begin++);
+    if (reached >= wanted) {
+      break;
+    }
+  }
+  return {candidates.begin(), begin};
+}
+
+/// Inverts the cumulative sum of the weights of the tokens token_at(0), token_at(1), ... at `uniform`.
+template <typename TokenAt>
+std::int32_t invert(std::size_t count, std::span<const float> weights, float uniform, const TokenAt& token_at) {
+  const auto weight_at = [&](std::size_t i) {
+    return static_cast<double>(weights[static_cast<std::size_t>(token_at(i))]);
+  };
+  double total = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    total += weight_at(i);
+  }
+  // The second sum runs like the first and so ends at the total, below which uniform < 1 leaves what is wanted.
+  const double wanted = static_cast<double>(uniform) * total;
+  double cumulative = 0;
+  std::size_t drawn = 0;
+  for (std::size_t i = 0; i < count && cumulative <= wanted; ++i) {
+    cumulative += weight_at(i);
+    drawn = weight_at(i) > 0 ? i : drawn;
+  }
+  return token_at(drawn);
 }
 
 }  // namespace
 
 std::int32_t draw_token(std::span<const float> logits, std::span<const float> weights, SampleLimits limits,
                         float uniform, std::span<SampleCandidate> scratch) {
-  const bool limited =
-      (limits.top_k > 0 && static_cast<std::size_t>(limits.top_k) < logits.size()) || limits.top_p < 1.0f;
-  SampleCandidate last{-std::numeric_limits<float>::infinity(), std::numeric_limits<std::int32_t>::max()};
-  if (limited) {
-    last = last_allowed(logits, weights, limits, scratch);
+  const bool limits_count = limits.top_k > 0 && static_cast<std::size_t>(limits.top_k) < logits.size();
+  if (!limits_count && limits.top_p >= 1.0f) {
+    return invert(logits.size(), weights, uniform, [](std::size_t i) { return static_cast<std::int32_t>(i); });
   }
-  const auto weight_of = [&](std::size_t i) {
-    const bool allowed = !is_before(last, {logits[i], static_cast<std::int32_t>(i)});
-    return allowed ? static_cast<double>(weights[i]) : 0.0;
-  };
-  double total = 0;
-  for (std::size_t i = 0; i < logits.size(); ++i) {
-    total += weight_of(i);
+  std::span<SampleCandidate> candidates =
+      limits_count ? likeliest(logits, static_cast<std::size_t>(limits.top_k), scratch)
+                   : candidates_from(logits, -std::numeric_limits<float>::infinity(), scratch);
+  if (limits.top_p < 1.0f) {
+    candidates = likeliest_share(candidates, weights, limits.top_p);
   }
-  if (!(total > 0) || std::isinf(total)) {
-    return -1;
-  }
-  // The second sum runs like the first and so ends at the total, which uniform < 1 leaves below.
-  const double wanted = static_cast<double>(uniform) * total;
-  double cumulative = 0;
-  std::int32_t drawn = -1;
-  for (std::size_t i = 0; i < logits.size() && !(cumulative > wanted); ++i) {
-    const double weight = weight_of(i);
-    cumulative += weight;
-    if (weight > 0) {
-      drawn = static_cast<std::int32_t>(i);
-    }
-  }
-  return drawn;
+  std::sort(candidates.begin(), candidates.end(),
+            [](const SampleCandidate& a, const SampleCandidate& b) { return a.token < b.token; });
+  return invert(candidates.size(), weights, uniform, [&](std::size_t i) { return candidates[i].token; });
 }
 
 }  // namespace flyover::devices::cpu

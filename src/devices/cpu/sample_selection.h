@@ -12,15 +12,15 @@ struct SampleCandidate {
   std::int32_t token;
 };
 
-/// What the draw may be restricted to.
+/// What the draw is restricted to.
 struct SampleLimits {
   std::int32_t top_k = 0;  ///< 0 = all
   float top_p = 1.0f;      ///< 1 = all
 };
 
-/// The token drawn from `weights` (proportional to probability; [vocabulary]) under the limits by inverting the
-/// cumulative sum, by token, at `uniform`; ties among `logits` go to the lowest token. -1 if the weights do not have a
-/// positive finite sum. `scratch` holds [vocabulary] candidates.
+/// The token drawn from `weights` (proportional to the probabilities, with a positive finite sum; [vocabulary]) under
+/// the limits by inverting the cumulative sum, by token, at `uniform`. Likelier is what has the larger of `logits`
+/// (which hold no NaN), then the lower index. `scratch` holds [vocabulary] candidates.
 std::int32_t draw_token(std::span<const float> logits, std::span<const float> weights, SampleLimits limits,
                         float uniform, std::span<SampleCandidate> scratch);
 

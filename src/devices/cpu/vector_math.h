@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 
 #include <hwy/highway.h>
 
@@ -64,15 +65,18 @@ HWY_INLINE Vector load(const kernels::Bf16* from, FirstLanes lanes) {
   return from_bf16_bits(hn::Load(Bf16Tag(), bits));
 }
 
-/// As kernels::to_bf16.
-HWY_INLINE hn::Vec<Bf16Tag> to_bf16_bits(Vector value) {
+/// kernels::to_bf16 in the upper halves; what is in the lower halves is to be dropped.
+HWY_INLINE hn::Vec<BitsTag> round_to_upper_half(Vector value) {
   const BitsTag tag;
   const auto bits = hn::BitCast(tag, value);
   const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(tag, 1u));
   const auto rounded = hn::Add(hn::Add(bits, hn::Set(tag, 0x7FFFu)), odd);
   const auto quiet = hn::Or(bits, hn::Set(tag, 0x400000u));
-  const auto is_nan = hn::RebindMask(tag, hn::IsNaN(value));
-  return hn::TruncateTo(Bf16Tag(), hn::ShiftRight<16>(hn::IfThenElse(is_nan, quiet, rounded)));
+  return hn::IfThenElse(hn::RebindMask(tag, hn::IsNaN(value)), quiet, rounded);
+}
+
+HWY_INLINE hn::Vec<Bf16Tag> to_bf16_bits(Vector value) {
+  return hn::TruncateTo(Bf16Tag(), hn::ShiftRight<16>(round_to_upper_half(value)));
 }
 
 HWY_INLINE void store(Vector value, float* to, AllLanes) {
@@ -93,6 +97,54 @@ HWY_INLINE void store(Vector value, kernels::Bf16* to, FirstLanes lanes) {
   std::memcpy(to, bits, static_cast<std::size_t>(lanes.count) * sizeof(bits[0]));
 }
 
+/// Two vectors of neighbours at once, cheaper than one after the other.
+HWY_INLINE void store_two(Vector first, Vector second, float* to) {
+  store(first, to, AllLanes{});
+  store(second, to + kLanes, AllLanes{});
+}
+HWY_INLINE void store_two(Vector first, Vector second, kernels::Bf16* to) {
+  const hn::ScalableTag<std::uint16_t> halves;
+  const auto low = hn::BitCast(halves, round_to_upper_half(first));
+  const auto high = hn::BitCast(halves, round_to_upper_half(second));
+  hn::StoreU(hn::ConcatOdd(halves, high, low), halves, reinterpret_cast<std::uint16_t*>(to));
+}
+
+/// Asks for the memory `distance` elements further on, to write to it where T is not const; any address will do.
+template <typename T>
+HWY_INLINE void fetch(T* element, std::int64_t distance) {
+  const auto address = reinterpret_cast<std::uintptr_t>(element) + static_cast<std::uintptr_t>(distance) * sizeof(T);
+  __builtin_prefetch(reinterpret_cast<const void*>(address), std::is_const_v<T> ? 0 : 1);
+}
+
+/// Two vectors that together are 2 * kLanes neighbouring bf16: the even elements and the odd ones. Cheaper to load and
+/// to store than two vectors of neighbours: an element is a half of a 32-bit word from the start.
+struct VectorPair {
+  Vector even, odd;
+};
+struct PairLanes {};
+
+HWY_INLINE VectorPair load(const kernels::Bf16* from, PairLanes) {
+  const auto words = hn::LoadU(BitsTag(), reinterpret_cast<const std::uint32_t*>(from));
+  const auto odd = hn::And(words, hn::Set(BitsTag(), 0xFFFF0000u));
+  return {hn::BitCast(Tag(), hn::ShiftLeft<16>(words)), hn::BitCast(Tag(), odd)};
+}
+
+HWY_INLINE void store(VectorPair value, kernels::Bf16* to, PairLanes) {
+  const auto even = hn::ShiftRight<16>(round_to_upper_half(value.even));
+  const auto odd = hn::And(round_to_upper_half(value.odd), hn::Set(BitsTag(), 0xFFFF0000u));
+  hn::StoreU(hn::Or(even, odd), BitsTag(), reinterpret_cast<std::uint32_t*>(to));
+}
+
+/// The function of the vectors, or of both vectors of the pairs.
+template <typename Function, typename... Vectors>
+HWY_INLINE Vector apply(const Function& function, Vector first, Vectors... rest) {
+  return function(first, rest...);
+}
+template <typename Function, typename... Pairs>
+HWY_INLINE VectorPair apply(const Function& function, VectorPair first, Pairs... rest) {
+  return {function(first.even, rest.even...), function(first.odd, rest.odd...)};
+}
+
 /// body(first_element, lanes) over `count` elements; the tail runs the same body on fewer lanes.
 template <typename Body>
 HWY_INLINE void for_each_vector(std::int64_t count, const Body& body) {
@@ -103,6 +155,18 @@ HWY_INLINE void for_each_vector(std::int64_t count, const Body& body) {
   if (i < count) {
     body(i, FirstLanes{count - i});
   }
+}
+
+/// The same for bodies without an order of elements, which also take pairs (see apply): used where T is bf16.
+template <typename T, typename Body>
+HWY_INLINE void for_each_vector_or_pair(std::int64_t count, const Body& body) {
+  std::int64_t paired = 0;
+  if constexpr (std::is_same_v<T, kernels::Bf16>) {
+    for (; paired + 2 * kLanes <= count; paired += 2 * kLanes) {
+      body(paired, PairLanes{});
+    }
+  }
+  for_each_vector(count - paired, [&](std::int64_t i, auto lanes) FLYOVER_VECTOR_BODY { body(paired + i, lanes); });
 }
 
 /// Folds `count` elements into four vectors, body(vector, first_element, lanes) -> vector, started with `start`; vector
@@ -149,12 +213,28 @@ HWY_INLINE Vector keep_lanes(Vector value, Vector other, FirstLanes lanes) {
   return hn::IfThenElse(hn::FirstN(Tag(), static_cast<std::size_t>(lanes.count)), value, other);
 }
 
+/// value * 2^n, rounded once, for integers n in [-152, 129]; `shifted` is n + 1.5 * 2^23.
+#if HWY_TARGET == HWY_AVX3
+HWY_INLINE Vector times_power_of_two(Vector value, Vector n, Vector) {
+  return Vector{_mm512_scalef_ps(value.raw, n.raw)};
+}
+#else
+HWY_INLINE Vector times_power_of_two(Vector value, Vector, Vector shifted) {
+  // In two factors, neither of which leaves the normal numbers.
+  const hn::RebindToSigned<Tag> integer;
+  const auto exponent = hn::Sub(hn::BitCast(integer, shifted), hn::Set(integer, 0x4B400000));
+  const auto first = hn::ShiftRight<1>(exponent), second = hn::Sub(exponent, first), bias = hn::Set(integer, 127);
+  const Vector scale1 = hn::BitCast(Tag(), hn::ShiftLeft<23>(hn::Add(first, bias)));
+  const Vector scale2 = hn::BitCast(Tag(), hn::ShiftLeft<23>(hn::Add(second, bias)));
+  return hn::Mul(hn::Mul(value, scale1), scale2);
+}
+#endif
+
 /// e^x with a relative error below 2e-7 (the last bits of subnormal results excepted); 0 and infinity beyond the range
-/// of f32, NaN for NaN. x = n ln 2 + r; e^r = 1 + r + r^2 q(r) with q through the five Chebyshev nodes of |r| <= ln 2 /
-/// 2 (relative error 1e-8); 2^n in two factors, so that neither leaves the normal numbers.
+/// of f32, NaN for NaN. x = n ln 2 + r; e^r = 1 + r + r^2 q(r) with q exact at the five Chebyshev nodes of
+/// |r| <= ln 2 / 2 (relative error 1e-8).
 HWY_INLINE Vector exponential(Vector x) {
   const Tag tag;
-  const hn::RebindToSigned<Tag> integer;
   // The order of the operands matters: on x86 these return the second one if either is NaN.
   const Vector clamped = hn::Min(hn::Set(tag, 89.0f), hn::Max(hn::Set(tag, -105.0f), x));
   // Adding 1.5 * 2^23 rounds to the nearest integer n and leaves it in the low bits.
@@ -169,13 +249,7 @@ HWY_INLINE Vector exponential(Vector x) {
   q = hn::MulAdd(q, r, hn::Set(tag, 1.6666576666e-1f));
   q = hn::MulAdd(q, r, hn::Set(tag, 0.5f));
   const Vector power = hn::Add(hn::MulAdd(hn::Mul(r, r), q, r), hn::Set(tag, 1.0f));
-  const auto exponent = hn::Sub(hn::BitCast(integer, shifted), hn::BitCast(integer, shifter));
-  const auto first = hn::ShiftRight<1>(exponent);
-  const auto second = hn::Sub(exponent, first);
-  const auto bias = hn::Set(integer, 127);
-  const Vector scale1 = hn::BitCast(tag, hn::ShiftLeft<23>(hn::Add(first, bias)));
-  const Vector scale2 = hn::BitCast(tag, hn::ShiftLeft<23>(hn::Add(second, bias)));
-  return hn::Mul(hn::Mul(power, scale1), scale2);
+  return times_power_of_two(power, n, shifted);
 }
 
 /// 1 / (1 + e^-x).

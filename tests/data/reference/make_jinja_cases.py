@@ -6,10 +6,11 @@
 The environment is the one that transformers gives to chat templates (utils/chat_template_utils.py): immutable sandbox,
 trim_blocks, lstrip_blocks, loop controls, `generation` blocks, tojson = json.dumps(ensure_ascii=False),
 raise_exception, strftime_now. The small templates are stored with the text they give, or "error". The real ones (read
-below TOKENIZERS_DIRECTORY) are not stored: only length and 64-bit FNV-1a hash of what they give for the conversations here.
+below TOKENIZERS_DIRECTORY) and the built-in ones are not stored: only length and 64-bit FNV-1a hash of what they give for the conversations here.
 """
 import json
 import pathlib
+import re
 import sys
 import time
 
@@ -149,6 +150,17 @@ numbers[3:0:-1]
 numbers[10:20]
 numbers[-100:2]
 numbers[::0]
+three[1:]
+nothing[1:]
+nothing[1:].x
+user[1:] is defined
+missing[1:]
+user[missing] is defined
+[missing, missing] | unique | list | length
+nothing | map('upper') | list
+nothing | selectattr('x') | list
+missing | reverse | list
+missing | last
 name[0]
 name[-1]
 name[5]
@@ -556,6 +568,8 @@ three is odd
 three is even
 minus is odd
 10 is divisibleby 5
+2.0 is even
+2.5 is odd
 10 is divisibleby(4)
 three is eq 3
 three is equalto(3)
@@ -988,6 +1002,9 @@ def real_cases(directory):
     for name in ("qwen3", "deepseek_v3", "minimind"):
         config = json.loads((directory / name / "tokenizer_config.json").read_text())
         templates[f"{name}/tokenizer_config.json"] = config["chat_template"]
+    built_in = pathlib.Path(__file__).parents[3] / "src/data/built_in_templates.cpp"
+    for name, source in zip(("chatml", "llama3", "plain"), re.findall(r'R"\((.*?)\)"', built_in.read_text(), re.S)):
+        templates["built-in " + name] = source
     for path, source in templates.items():
         for conversation, content in CONVERSATIONS.items():
             for extra, variables in EXTRAS.items():

@@ -43,13 +43,23 @@ Matrix random_matrix(std::int64_t rows, std::int64_t columns, const Layout& layo
   return matrix;
 }
 
-/// Rows [first, first + count) of the product of two random matrices, computed without the other rows.
-Bits product_rows(const Case& one, std::int64_t depth, std::int64_t first, std::int64_t count, int threads,
-                  bool transpose_a = false, bool transpose_b = false, std::int64_t columns = kColumns) {
-  const Matrix a = random_matrix(kRows, depth, {one.dtype, transpose_a, transpose_a ? 5 : 0}, 1);
-  const Matrix b = random_matrix(columns, depth, {one.dtype, transpose_b, transpose_b ? 0 : 3}, 2);
+struct Operands {
+  Matrix a;  ///< [kRows, depth]
+  Matrix b;  ///< [columns, depth]
+};
+
+/// The same random values for every layout.
+Operands random_operands(DType dtype, std::int64_t depth, std::int64_t columns = kColumns, bool transpose_a = false,
+                         bool transpose_b = false) {
+  return {random_matrix(kRows, depth, {dtype, transpose_a, transpose_a ? 5 : 0}, 1),
+          random_matrix(columns, depth, {dtype, transpose_b, transpose_b ? 0 : 3}, 2)};
+}
+
+/// Rows [first, first + count) of a product, computed without the other rows.
+Bits product_rows(const Case& one, const Operands& operands, std::int64_t first, std::int64_t count, int threads) {
+  const std::int64_t columns = operands.b.view().size(0);
   const Matrix c = random_matrix(kRows, columns, {one.c_dtype, false, 1}, 3);
-  multiply(one.set, a.rows(first, count), b.view(), c.rows(first, count), one.accumulate, threads);
+  multiply(one.set, operands.a.rows(first, count), operands.b.view(), c.rows(first, count), one.accumulate, threads);
   return bits_of(c, first, count, columns);
 }
 
@@ -60,11 +70,12 @@ Bits rows_of(const Bits& bits, std::int64_t first, std::int64_t count) {
 TEST(MatMulContract, RowsHaveTheSameBitsWhateverTheirNumberAndPosition) {
   for (const Case& one : all_cases()) {
     for (const std::int64_t depth : {19, 801}) {
-      const Bits all = product_rows(one, depth, 0, kRows, 1);
+      const Operands operands = random_operands(one.dtype, depth);
+      const Bits all = product_rows(one, operands, 0, kRows, 1);
       for (std::int64_t count = 1; count <= kRows; ++count) {
         const std::int64_t last_first = kRows - count;
         for (const std::int64_t first : {std::int64_t{0}, std::min<std::int64_t>(7, last_first), last_first}) {
-          ASSERT_EQ(product_rows(one, depth, first, count, 1), rows_of(all, first, count))
+          ASSERT_EQ(product_rows(one, operands, first, count, 1), rows_of(all, first, count))
               << name_of(one.set) << " " << kernels::name_of(one.dtype) << " depth " << depth << ": rows from " << first
               << ", " << count << " of them";
         }
@@ -76,9 +87,10 @@ TEST(MatMulContract, RowsHaveTheSameBitsWhateverTheirNumberAndPosition) {
 TEST(MatMulContract, ThreadCountDoesNotChangeBits) {
   for (const Case& one : all_cases()) {
     for (const std::int64_t depth : {64, 2047}) {
-      const Bits alone = product_rows(one, depth, 0, kRows, 1, false, false, 300);
+      const Operands operands = random_operands(one.dtype, depth, 300);
+      const Bits alone = product_rows(one, operands, 0, kRows, 1);
       for (const int threads : {2, 3, 8}) {
-        ASSERT_EQ(product_rows(one, depth, 0, kRows, threads, false, false, 300), alone) << threads << " threads";
+        ASSERT_EQ(product_rows(one, operands, 0, kRows, threads), alone) << threads << " threads";
       }
     }
   }
@@ -87,9 +99,10 @@ TEST(MatMulContract, ThreadCountDoesNotChangeBits) {
 TEST(MatMulContract, LayoutDoesNotChangeBits) {
   for (const Case& one : all_cases()) {
     for (const std::int64_t depth : {1, 2, 33, 803}) {
-      const Bits plain = product_rows(one, depth, 0, kRows, 1);
+      const Bits plain = product_rows(one, random_operands(one.dtype, depth), 0, kRows, 1);
       for (const auto& [transpose_a, transpose_b] : {std::pair(false, true), {true, false}, {true, true}}) {
-        ASSERT_EQ(product_rows(one, depth, 0, kRows, 2, transpose_a, transpose_b), plain)
+        const Operands operands = random_operands(one.dtype, depth, kColumns, transpose_a, transpose_b);
+        ASSERT_EQ(product_rows(one, operands, 0, kRows, 2), plain)
             << name_of(one.set) << " " << kernels::name_of(one.dtype) << " depth " << depth << " transposed "
             << transpose_a << transpose_b;
       }
@@ -98,18 +111,24 @@ TEST(MatMulContract, LayoutDoesNotChangeBits) {
 }
 
 TEST(MatMulContract, ManyRowsHaveTheBitsOfOneRow) {
-  // Enough rows and columns that operands are cut in every way the plan knows.
-  constexpr std::int64_t kMany = 600;
-  for (const InstructionSet set : available_instruction_sets()) {
-    for (const DType dtype : {DType::kF32, DType::kBf16}) {
-      const Matrix a = random_matrix(kMany, 500, {dtype}, 1);
-      const Matrix b = random_matrix(kMany, 500, {dtype}, 2);
-      const Matrix c(kMany, kMany, {dtype});
-      multiply(set, a.view(), b.view(), c.view(), false, 2);
-      for (const std::int64_t row : {0, 11, 12, 301, 599}) {
-        const Matrix alone(1, kMany, {dtype});
-        multiply(set, a.rows(row, 1), b.view(), alone.view(), false, 1);
-        ASSERT_EQ(bits_of(alone, 0, 1, kMany), bits_of(c, row, 1, kMany)) << name_of(set) << " row " << row;
+  // Shapes that are cut in every way the plan knows: a packed ahead, b packed ahead, both too large for that.
+  struct Shape {
+    std::int64_t rows, columns, depth;
+  };
+  for (const Shape& shape : {Shape{90, 700, 900}, {700, 90, 900}, {700, 650, 8300}}) {
+    for (const InstructionSet set : available_instruction_sets()) {
+      for (const DType dtype : {DType::kF32, DType::kBf16}) {
+        const Layout transposed = {dtype, true};
+        const Matrix a = random_matrix(shape.rows, shape.depth, transposed, 1);
+        const Matrix b = random_matrix(shape.columns, shape.depth, transposed, 2);
+        const Matrix c(shape.rows, shape.columns, {dtype});
+        multiply(set, a.view(), b.view(), c.view(), false, 2);
+        for (const std::int64_t row : {std::int64_t{0}, std::int64_t{12}, shape.rows / 2, shape.rows - 1}) {
+          const Matrix alone(1, shape.columns, {dtype});
+          multiply(set, a.rows(row, 1), b.view(), alone.view(), false, 1);
+          ASSERT_EQ(bits_of(alone, 0, 1, shape.columns), bits_of(c, row, 1, shape.columns))
+              << name_of(set) << " row " << row;
+        }
       }
     }
   }
@@ -121,19 +140,18 @@ TEST(MatMulContract, SumsAreSequentialFusedMultiplyAddsExceptForBf16Pairs) {
       continue;  // vdpbf16ps rounds as it likes
     }
     for (const std::int64_t depth : {1, 70, 1201}) {
-      const Matrix a = random_matrix(kRows, depth, {one.dtype}, 1);
-      const Matrix b = random_matrix(kColumns, depth, {one.dtype}, 2);
+      const Operands operands = random_operands(one.dtype, depth);
       Matrix expected = random_matrix(kRows, kColumns, {one.c_dtype}, 3);
       for (std::int64_t i = 0; i < kRows; ++i) {
         for (std::int64_t j = 0; j < kColumns; ++j) {
           float sum = 0;
           for (std::int64_t k = 0; k < depth; ++k) {
-            sum = std::fma(a.get(i, k), b.get(j, k), sum);
+            sum = std::fma(operands.a.get(i, k), operands.b.get(j, k), sum);
           }
           expected.set(i, j, one.accumulate ? expected.get(i, j) + sum : sum);
         }
       }
-      ASSERT_EQ(product_rows(one, depth, 0, kRows, 1), bits_of(expected, 0, kRows, kColumns))
+      ASSERT_EQ(product_rows(one, operands, 0, kRows, 1), bits_of(expected, 0, kRows, kColumns))
           << name_of(one.set) << " depth " << depth;
     }
   }

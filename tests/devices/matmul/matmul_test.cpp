@@ -1,6 +1,10 @@
 // MatMul of the CPU device against plain loops in fp64, on every instruction set of the machine.
+#include <bit>
 #include <cmath>
+#include <iterator>
 #include <limits>
+#include <string>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -16,16 +20,29 @@ struct Sizes {
   std::int64_t rows, columns, depth;
 };
 
+std::vector<double> values_of(const Matrix& matrix, std::int64_t row, std::int64_t columns) {
+  std::vector<double> values;
+  for (std::int64_t column = 0; column < columns; ++column) {
+    values.push_back(matrix.get(row, column));
+  }
+  return values;
+}
+
 /// Compares c with old_c (where accumulate) plus the fp64 sum; errors may be those of `depth` fp32 roundings of partial
 /// sums, and one rounding to the type of c.
 void expect_product(const Matrix& a, const Matrix& b, const Matrix& c, const Matrix* old_c, const Sizes& sizes,
                     DType c_dtype) {
+  std::vector<std::vector<double>> b_rows;
+  for (std::int64_t j = 0; j < sizes.columns; ++j) {
+    b_rows.push_back(values_of(b, j, sizes.depth));
+  }
   for (std::int64_t i = 0; i < sizes.rows; ++i) {
+    const std::vector<double> a_row = values_of(a, i, sizes.depth);
     for (std::int64_t j = 0; j < sizes.columns; ++j) {
       double sum = old_c == nullptr ? 0.0 : old_c->get(i, j);
       double magnitude = std::abs(sum);
-      for (std::int64_t k = 0; k < sizes.depth; ++k) {
-        const double term = static_cast<double>(a.get(i, k)) * b.get(j, k);
+      for (std::size_t k = 0; k < a_row.size(); ++k) {
+        const double term = a_row[k] * b_rows[static_cast<std::size_t>(j)][k];
         sum += term;
         magnitude += std::abs(term);
       }

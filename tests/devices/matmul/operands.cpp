@@ -96,7 +96,7 @@ void Matrix::fill_random(std::uint64_t seed) {
   for (std::int64_t row = 0; row < rows_; ++row) {
     const base::Random random(seed, base::RandomPurpose::kTest, 0, static_cast<std::uint64_t>(row));
     for (std::int64_t column = 0; column < columns_; ++column) {
-      set(row, column, static_cast<float>(random.normal(static_cast<std::uint64_t>(column))));
+      set(row, column, static_cast<float>(2 * random.uniform(static_cast<std::uint64_t>(column)) - 1));
     }
   }
 }

@@ -48,7 +48,7 @@ class Matrix {
   float get(std::int64_t row, std::int64_t column) const;
   /// Rounds to bf16 where the matrix is.
   void set(std::int64_t row, std::int64_t column, float value);
-  /// Standard normal values, a function of (seed, row, column) alone.
+  /// Uniform values in [-1, 1), a function of (seed, row, column) alone.
   void fill_random(std::uint64_t seed);
   void copy_from(const Matrix& other);
   /// Whether every gap still holds the NaN it was made with.

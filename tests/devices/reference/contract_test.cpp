@@ -1,5 +1,7 @@
 // The bits that training and generation must share (design, section 1.4), on the reference device: an output row
 // depends on its own inputs alone, whatever is computed beside it.
+#include <vector>
+
 #include "devices/reference/values.h"
 
 namespace flyover::tests {

@@ -116,7 +116,7 @@ TEST(ClipCoefficient, ScalesTheNormToItsLimit) {
 
 TEST(FindNonFinite, NamesTheFirstOne) {
   for (const DType dtype : {DType::kF32, DType::kBf16}) {
-    for (const std::int64_t count : {1, 7, 16384, 16385, 70001}) {
+    for (const std::int64_t count : {1, 7, 16385, 50001}) {
       TestTensor clean(dtype, {count});
       clean.randomise(1);
       clean.set(0, 3.3e38);

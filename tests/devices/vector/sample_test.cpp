@@ -121,16 +121,23 @@ TEST(Sample, EveryTokenHasTheMeasureOfItsProbability) {
   }
 }
 
-TEST(Sample, TopPFarIntoALargeVocabularyStopsAtTheSameToken) {
+TEST(Sample, LimitsFarIntoALargeVocabularyStopAtTheSameToken) {
   const std::vector<double> logits = normal_logits(5000, 1.0);
-  for (const double top_p : {0.3, 0.9, 0.9999}) {
-    const std::vector<double> exact = exact_probabilities(logits, {1.0, 0, top_p});
+  for (const Limits& limits : std::initializer_list<Limits>{{1.0, 0, 0.3},
+                                                            {1.0, 0, 0.9},
+                                                            {1.0, 0, 0.9999},
+                                                            {3.0, 40},
+                                                            {1.0, 256},
+                                                            {1.0, 257},
+                                                            {1.0, 4999},
+                                                            {1.0, 300, 0.8}}) {
+    const std::vector<double> exact = exact_probabilities(logits, limits);
     for_each_configuration([&](const Configuration& configuration) {
-      const std::vector<std::int64_t> tokens = draw(configuration, logits, {1.0, 0, top_p}, 257);
+      const std::vector<std::int64_t> tokens = draw(configuration, logits, limits, 131);
       double cumulative = 0;
       std::size_t at = 0;
       for (std::size_t i = 0; i < tokens.size(); ++i) {
-        const double uniform = static_cast<double>(i) / 257.0;
+        const double uniform = static_cast<double>(i) / 131.0;
         while (cumulative + exact[at] <= uniform) {
           cumulative += exact[at++];
         }

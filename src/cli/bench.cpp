@@ -1,0 +1,141 @@
+#include <memory>
+#include <string>
+
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/text.h"
+#include "cli/commands.h"
+#include "cli/device_options.h"
+#include "trainer/benchmark.h"
+
+namespace flyover::cli {
+namespace {
+
+using base::Json;
+
+struct Options {
+  std::string shape = "smollm2-135m";
+  std::string dtype = "all";
+  trainer::TrainBenchmark benchmark;
+  DeviceOptions device;
+  bool json = false;
+};
+
+/// A model shape known by name.
+Json shape_config(const std::string& name) {
+  if (name == "smollm2-135m") {
+    return {{"model_type", "llama"},
+            {"vocab_size", 49152},
+            {"hidden_size", 576},
+            {"intermediate_size", 1536},
+            {"num_hidden_layers", 30},
+            {"num_attention_heads", 9},
+            {"num_key_value_heads", 3},
+            {"rms_norm_eps", 1e-5},
+            {"rope_theta", 100000.0},
+            {"tie_word_embeddings", true},
+            {"max_position_embeddings", 8192}};
+  }
+  base::require(name == "tiny", "--shape {}: not known (known: smollm2-135m, tiny)", name);
+  return {{"model_type", "llama"},
+          {"vocab_size", 512},
+          {"hidden_size", 128},
+          {"intermediate_size", 384},
+          {"num_hidden_layers", 4},
+          {"num_attention_heads", 4},
+          {"num_key_value_heads", 2},
+          {"rms_norm_eps", 1e-5},
+          {"rope_theta", 10000.0},
+          {"tie_word_embeddings", true},
+          {"max_position_embeddings", 1024}};
+}
+
+void print_result(const std::string& key, const trainer::TrainBenchmarkResult& result) {
+  fmt::print("{}: {:.0f} tokens/s, MFU {:.3f}, {:.3f} s a step\n", key, result.tokens_per_second, result.mfu,
+             result.seconds_per_step);
+  fmt::print("  ceilings: f32 {:.0f} GFLOP/s, bf16 {:.0f} GFLOP/s, {:.1f} GB/s\n", result.ceilings.f32_flops * 1e-9,
+             result.ceilings.bf16_flops * 1e-9, result.ceilings.bytes_per_second * 1e-9);
+  fmt::print("  memory: peak {} ({:.1f} bytes a parameter)\n", base::format_bytes(result.memory.peak),
+             result.bytes_per_parameter);
+  fmt::print("  {:<26}{:>8}{:>10}{:>8}{:>12}{:>10}\n", "kernel", "launches", "seconds", "share", "GFLOP/s", "GB/s");
+  for (const trainer::KernelShare& kernel : result.kernels) {
+    fmt::print("  {:<26}{:>8}{:>10.3f}{:>7.1f}%{:>12.1f}{:>10.1f}\n", kernel.kernel, kernel.launches, kernel.seconds,
+               100 * kernel.seconds / result.seconds_per_step, kernel.flops_per_second * 1e-9,
+               kernel.bytes_per_second * 1e-9);
+  }
+}
+
+Json to_json(const trainer::TrainBenchmarkResult& result) {
+  Json kernels = Json::object();
+  for (const trainer::KernelShare& kernel : result.kernels) {
+    kernels[kernel.kernel] = {{"launches", kernel.launches},
+                              {"seconds", kernel.seconds},
+                              {"flops_per_second", kernel.flops_per_second},
+                              {"bytes_per_second", kernel.bytes_per_second}};
+  }
+  return {{"tokens_per_second", result.tokens_per_second},     {"mfu", result.mfu},
+          {"seconds_per_step", result.seconds_per_step},       {"memory_peak_bytes", result.memory.peak},
+          {"bytes_per_parameter", result.bytes_per_parameter}, {"kernels", std::move(kernels)}};
+}
+
+int bench_train(const Options& options) {
+  const std::string config_text = shape_config(options.shape).dump();
+  Json report = Json::object();
+  for (const std::string dtype : {"bf16", "f32"}) {
+    if (options.dtype != "all" && options.dtype != dtype) {
+      continue;
+    }
+    const auto device = make_device(options.device);
+    tensor::Allocator allocator(*device);
+    tensor::Stream stream(*device, allocator);
+    const auto model = models::make_model(base::parse_json(config_text, options.shape), options.shape);
+    trainer::TrainBenchmark benchmark = options.benchmark;
+    benchmark.dtype = parse_dtype(dtype);
+    if (benchmark.micro_batch_tokens == 0) {
+      benchmark.micro_batch_tokens = dtype == "bf16" ? 2048 : 1024;
+    }
+    const auto result = trainer::run_train_benchmark(*model, stream, benchmark);
+    const std::string key = fmt::format("train.{}.{}", options.shape, dtype);
+    report[key] = to_json(result);
+    report["ceilings"] = {{"f32_flops", result.ceilings.f32_flops},
+                          {"bf16_flops", result.ceilings.bf16_flops},
+                          {"bytes_per_second", result.ceilings.bytes_per_second}};
+    report["device"] = device->description();
+    if (!options.json) {
+      print_result(key, result);
+    }
+  }
+  base::require(report.contains("device"), "--dtype {}: not known (known: all, bf16, f32)", options.dtype);
+  if (options.json) {
+    fmt::print("{}\n", report.dump(2));
+  }
+  return kSuccess;
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app, Action& action) {
+  auto options = std::make_shared<Options>();
+  options->benchmark.micro_batch_tokens = 0;
+  CLI::App* bench = app.add_subcommand("bench", "Measure speed as a fraction of this machine's ceilings");
+  bench->require_subcommand(1);
+  CLI::App* train = bench->add_subcommand("train", "Training steps of a model shape on random tokens");
+  train->add_option("--shape", options->shape, "smollm2-135m or tiny")->capture_default_str();
+  train->add_option("--dtype", options->dtype, "all, bf16 or f32")->capture_default_str();
+  train->add_option("--sequence-length", options->benchmark.sequence_length)->check(CLI::Range(2, 1 << 20));
+  train->add_option("--step-tokens", options->benchmark.step_tokens)->check(CLI::PositiveNumber);
+  train->add_option("--micro-batch-tokens", options->benchmark.micro_batch_tokens, "0 = 2048 in bf16, 1024 in f32");
+  train->add_option("--steps", options->benchmark.steps, "Timed steps; the fastest counts")->check(CLI::PositiveNumber);
+  train->add_flag("--json", options->json);
+  train->add_option("--device", options->device.device, "cpu or reference");
+  train->add_option("--threads", options->device.threads, "0 = all cores");
+  train->add_option("--instruction-set", options->device.instruction_set);
+  train->callback([options, &action] { action = [options] { return bench_train(*options); }; });
+}
+
+}  // namespace flyover::cli

@@ -1,0 +1,43 @@
+#include "cli/device_options.h"
+
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+
+#include "base/error.h"
+#include "checkpoint/model_weights.h"
+#include "devices/cpu/device.h"
+#include "devices/reference/device.h"
+
+namespace flyover::cli {
+
+void add_device_options(CLI::App& command, DeviceOptions& options) {
+  command.add_option("--device", options.device, "cpu or reference")->capture_default_str();
+  command.add_option("--threads", options.threads, "Threads; 0 = all cores")->check(CLI::Range(0, 1024));
+  command.add_option("--instruction-set", options.instruction_set, "avx2, avx512 or avx512_bf16; default: the best");
+  command.add_option("--dtype", options.dtype, "bf16 or f32")->capture_default_str();
+}
+
+std::unique_ptr<devices::Device> make_device(const DeviceOptions& options) {
+  if (options.device == "reference") {
+    return devices::reference::make_device();
+  }
+  base::require(options.device == "cpu", "--device {}: not known (known: cpu, reference)", options.device);
+  return devices::cpu::make_device(options.threads, devices::cpu::choose_instruction_set(options.instruction_set));
+}
+
+tensor::DType parse_dtype(const std::string& name) {
+  base::require(name == "bf16" || name == "f32", "--dtype {}: not known (known: bf16, f32)", name);
+  return name == "bf16" ? tensor::DType::kBf16 : tensor::DType::kF32;
+}
+
+LoadedModel::LoadedModel(const std::string& path, const DeviceOptions& options, autograd::ParameterUse use)
+    : start(posttrain::open_model(path, "")),
+      device(make_device(options)),
+      allocator(*device),
+      stream(*device, allocator),
+      model(models::make_model(*start.config, start.config_source)) {
+  checkpoint::load_weights(*start.directory, *model, stream, parse_dtype(options.dtype), use, start.stored_vocabulary);
+}
+
+}  // namespace flyover::cli

@@ -1,0 +1,42 @@
+// Options that every verb with a model on a device shares.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "devices/device.h"
+#include "models/language_model.h"
+#include "posttrain/starting_model.h"
+#include "tensor/stream.h"
+
+namespace CLI {
+class App;
+}
+
+namespace flyover::cli {
+
+/// --model, --device, --threads, --instruction-set, --dtype.
+struct DeviceOptions {
+  std::string device = "cpu";
+  int threads = 0;
+  std::string instruction_set;
+  std::string dtype = "bf16";
+};
+
+void add_device_options(CLI::App& command, DeviceOptions& options);
+
+/// Throws Error for a name that is not known.
+std::unique_ptr<devices::Device> make_device(const DeviceOptions& options);
+tensor::DType parse_dtype(const std::string& name);
+
+/// A model directory loaded for use.
+struct LoadedModel {
+  LoadedModel(const std::string& path, const DeviceOptions& options, autograd::ParameterUse use);
+  posttrain::StartingModel start;
+  std::unique_ptr<devices::Device> device;
+  tensor::Allocator allocator;
+  tensor::Stream stream;
+  std::unique_ptr<models::LanguageModel> model;
+};
+
+}  // namespace flyover::cli

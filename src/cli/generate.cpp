@@ -1,0 +1,171 @@
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "cli/commands.h"
+#include "cli/device_options.h"
+#include "data/rows.h"
+#include "rollout/generator.h"
+
+namespace flyover::cli {
+namespace {
+
+struct Options {
+  std::string model;
+  std::vector<std::string> prompts;
+  std::string prompts_file;
+  DeviceOptions device;
+  float temperature = 0.0f;
+  int top_k = 0;
+  float top_p = 1.0f;
+  std::int64_t max_new_tokens = 256;
+  std::uint64_t seed = 0;
+  bool chat = false;
+  bool json = false;
+};
+
+void add_sampling_options(CLI::App& command, Options& options) {
+  command.add_option("--temperature", options.temperature, "0 = the most likely token")->check(CLI::NonNegativeNumber);
+  command.add_option("--top-k", options.top_k, "0 = all")->check(CLI::NonNegativeNumber);
+  command.add_option("--top-p", options.top_p, "1 = all")->check(CLI::Range(0.0, 1.0));
+  command.add_option("--max-new-tokens", options.max_new_tokens)->check(CLI::PositiveNumber)->capture_default_str();
+  command.add_option("--seed", options.seed);
+}
+
+rollout::SamplingOptions sampling_of(const Options& options, const LoadedModel& loaded) {
+  rollout::SamplingOptions sampling;
+  sampling.temperature = options.temperature;
+  sampling.top_k = options.top_k;
+  sampling.top_p = options.top_p;
+  sampling.max_new_tokens = options.max_new_tokens;
+  sampling.stop_tokens = loaded.start.stop_tokens;
+  sampling.seed = options.seed;
+  return sampling;
+}
+
+std::vector<std::string> read_prompts(const std::string& path) {
+  std::vector<std::string> prompts;
+  data::for_each_row(path, [&](const data::DataRow& row) {
+    prompts.push_back(base::get_string(row.value, "prompt", row.where));
+    return true;
+  });
+  base::require(!prompts.empty(), "{}: has no prompts", path);
+  return prompts;
+}
+
+std::vector<std::int32_t> encode_prompt(const LoadedModel& loaded, const std::string& prompt, bool chat) {
+  if (!chat) {
+    return loaded.start.tokenizer.encode(prompt, true);
+  }
+  base::require(loaded.start.chat_template.has_value(), "--chat: the model has no chat template");
+  data::Conversation conversation;
+  conversation.messages.push_back(data::text_message("user", prompt));
+  return loaded.start.tokenizer.encode(loaded.start.chat_template->render(conversation, true));
+}
+
+std::string text_of(const LoadedModel& loaded, const rollout::Completion& completion) {
+  const std::size_t stop = completion.finish == rollout::FinishReason::kStop ? 1 : 0;
+  return loaded.start.tokenizer.decode(std::span(completion.tokens).first(completion.tokens.size() - stop));
+}
+
+int generate(const Options& options) {
+  std::vector<std::string> prompts = options.prompts;
+  if (!options.prompts_file.empty()) {
+    const auto more = read_prompts(options.prompts_file);
+    prompts.insert(prompts.end(), more.begin(), more.end());
+  }
+  base::require(!prompts.empty(), "nothing to generate from: give --prompt TEXT or --prompts FILE.jsonl");
+  LoadedModel loaded(options.model, options.device, autograd::ParameterUse::kInference);
+  std::vector<std::vector<std::int32_t>> tokens;
+  std::int64_t longest = 0;
+  for (const std::string& prompt : prompts) {
+    tokens.push_back(encode_prompt(loaded, prompt, options.chat));
+    longest = std::max(longest, static_cast<std::int64_t>(tokens.back().size()));
+  }
+  const auto slots = std::min<std::int64_t>(8, static_cast<std::int64_t>(prompts.size()));
+  rollout::Generator generator(*loaded.model, loaded.stream, {slots, longest + options.max_new_tokens, 1024});
+  const auto completions = generator.generate(tokens, sampling_of(options, loaded));
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    const std::string text = text_of(loaded, completions[i]);
+    if (options.json) {
+      const base::Json line = {
+          {"prompt", prompts[i]},
+          {"completion", text},
+          {"prompt_tokens", tokens[i]},
+          {"tokens", completions[i].tokens},
+          {"log_probabilities", completions[i].log_probabilities},
+          {"finish_reason", completions[i].finish == rollout::FinishReason::kStop ? "stop" : "length"}};
+      fmt::print("{}\n", line.dump(-1, ' ', false, base::Json::error_handler_t::replace));
+    } else {
+      fmt::print("{}{}{}\n", i == 0 ? "" : "\n", options.chat ? "" : prompts[i], text);
+    }
+  }
+  return kSuccess;
+}
+
+int chat(const Options& options) {
+  LoadedModel loaded(options.model, options.device, autograd::ParameterUse::kInference);
+  base::require(loaded.start.chat_template.has_value(), "the model has no chat template: use flyover generate");
+  const auto& summary = loaded.model->summary();
+  rollout::Generator generator(*loaded.model, loaded.stream,
+                               {1, std::min<std::int64_t>(summary.max_position_embeddings, 8192), 1024});
+  data::Conversation conversation;
+  fmt::print("An empty line or Ctrl-D ends the conversation.\n");
+  std::string line;
+  for (;;) {
+    fmt::print("> ");
+    std::fflush(stdout);
+    line.clear();
+    for (int c = std::getchar(); c != EOF && c != '\n'; c = std::getchar()) {
+      line.push_back(static_cast<char>(c));
+    }
+    if (line.empty()) {
+      return kSuccess;
+    }
+    conversation.messages.push_back(data::text_message("user", line));
+    const auto prompt = loaded.start.tokenizer.encode(loaded.start.chat_template->render(conversation, true));
+    tokenizer::StreamingDecoder decoder(loaded.start.tokenizer, true);
+    const auto completions =
+        generator.generate({prompt}, sampling_of(options, loaded), [&](std::size_t, std::int32_t token) {
+          fmt::print("{}", decoder.push(token));
+          std::fflush(stdout);
+        });
+    fmt::print("{}\n", decoder.finish());
+    conversation.messages.push_back(data::text_message("assistant", text_of(loaded, completions.front())));
+  }
+}
+
+}  // namespace
+
+void add_generate(CLI::App& app, Action& action) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("generate", "Continue prompts with a model");
+  command->add_option("--model", options->model, "Model directory")->required();
+  command->add_option("--prompt", options->prompts, "Text to continue (may be repeated)")
+      ->take_all()
+      ->allow_extra_args(false);
+  command->add_option("--prompts", options->prompts_file, "JSONL file with \"prompt\" in each row");
+  command->add_flag("--chat", options->chat, "Prompts are user messages in the model's chat template");
+  command->add_flag("--json", options->json, "One JSON object per prompt, with tokens and log-probabilities");
+  add_sampling_options(*command, *options);
+  add_device_options(*command, options->device);
+  command->callback([options, &action] { action = [options] { return generate(*options); }; });
+}
+
+void add_chat(CLI::App& app, Action& action) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("chat", "Talk to a model");
+  command->add_option("--model", options->model, "Model directory")->required();
+  add_sampling_options(*command, *options);
+  add_device_options(*command, options->device);
+  command->callback([options, &action] { action = [options] { return chat(*options); }; });
+}
+
+}  // namespace flyover::cli

@@ -1,0 +1,37 @@
+#include "posttrain/run.h"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+
+#include "cli/commands.h"
+
+namespace flyover::cli {
+
+void add_run(CLI::App& app, Action& action) {
+  struct Options {
+    std::string recipe;
+    std::vector<std::string> overrides;
+    bool resume = false;
+  };
+  auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("run", "Run all stages of a recipe");
+  command->add_option("recipe", options->recipe, "The recipe (YAML)")->required();
+  command->add_option("--set", options->overrides, "Change a key: path.to.key=value (may be repeated)")
+      ->take_all()
+      ->allow_extra_args(false);
+  command->add_flag("--resume", options->resume, "Go on with the run in the recipe's run_directory");
+  command->callback([options, &action] {
+    action = [options] {
+      const recipe::Recipe recipe = recipe::read_recipe(options->recipe, options->overrides);
+      const auto outcome = posttrain::run_recipe(recipe, {options->resume, stdout});
+      return outcome == posttrain::RunOutcome::kCompleted ? kSuccess : kInterrupted;
+    };
+  });
+}
+
+}  // namespace flyover::cli

@@ -1,0 +1,83 @@
+#include "evaluate/exact_match.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <fmt/core.h>
+
+#include "base/error.h"
+#include "rollout/generator.h"
+
+namespace flyover::evaluate {
+namespace {
+
+std::string trimmed(std::string text) {
+  const std::size_t begin = text.find_first_not_of(" \t\r\n");
+  if (begin == std::string::npos) {
+    return "";
+  }
+  return text.substr(begin, text.find_last_not_of(" \t\r\n") - begin + 1);
+}
+
+std::string answer_text(const rollout::Completion& completion, const tokenizer::Tokenizer& tokenizer) {
+  const std::size_t stop = completion.finish == rollout::FinishReason::kStop ? 1 : 0;
+  return trimmed(tokenizer.decode(std::span(completion.tokens).first(completion.tokens.size() - stop)));
+}
+
+}  // namespace
+
+Scores score_exact_match(models::LanguageModel& model, tensor::Stream& stream, const tokenizer::Tokenizer& tokenizer,
+                         const data::ChatTemplate& chat_template, const ExactMatchOptions& options) {
+  const std::vector<std::string> tasks = data::task_names(options.generator);
+  base::require(!tasks.empty(), "evaluate: the generator \"{}\" asks no questions", options.generator);
+  std::vector<data::Question> questions;
+  std::vector<std::vector<std::int32_t>> prompts;
+  std::int64_t longest = 0;
+  for (const std::string& task : tasks) {
+    for (std::int64_t i = 0; i < options.count; ++i) {
+      questions.push_back(
+          data::generate_question(options.generator, task, options.seed, static_cast<std::uint64_t>(i)));
+      prompts.push_back(tokenizer.encode(chat_template.render(questions.back().prompt, true)));
+      longest = std::max(longest, static_cast<std::int64_t>(prompts.back().size()));
+    }
+  }
+  constexpr std::int64_t kSlots = 32;
+  rollout::Generator generator(model, stream, {kSlots, longest + options.max_new_tokens, 2048});
+  rollout::SamplingOptions sampling;
+  sampling.temperature = 0.0f;
+  sampling.max_new_tokens = options.max_new_tokens;
+  sampling.stop_tokens = options.stop_tokens;
+  const auto completions = generator.generate(prompts, sampling);
+  Scores scores;
+  for (std::size_t i = 0; i < questions.size(); ++i) {
+    const auto index = static_cast<std::int64_t>(i) % options.count;
+    const std::string& task = tasks[i / static_cast<std::size_t>(options.count)];
+    const std::string said = answer_text(completions[i], tokenizer);
+    if (index == 0) {
+      scores.tasks.push_back({task, 0, 0});
+      scores.samples.push_back(
+          {task, data::content_text(questions[i].prompt.messages.back()).value_or(""), questions[i].answer, said});
+    }
+    ++scores.tasks.back().asked;
+    scores.tasks.back().right += said == questions[i].answer ? 1 : 0;
+  }
+  return scores;
+}
+
+std::string format_scores(const std::vector<std::pair<std::string, Scores>>& columns) {
+  std::string text = fmt::format("{:<12}", "task");
+  for (const auto& [name, scores] : columns) {
+    text += fmt::format("{:>14}", name);
+  }
+  text += "\n";
+  for (std::size_t row = 0; !columns.empty() && row < columns.front().second.tasks.size(); ++row) {
+    text += fmt::format("{:<12}", columns.front().second.tasks[row].task);
+    for (const auto& [name, scores] : columns) {
+      text += fmt::format("{:>12.0f} %", 100 * scores.tasks[row].accuracy());
+    }
+    text += "\n";
+  }
+  return text;
+}
+
+}  // namespace flyover::evaluate

@@ -1,0 +1,263 @@
+#include "posttrain/preflight.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "base/error.h"
+#include "base/text.h"
+#include "base/threads.h"
+#include "devices/cpu/device.h"
+#include "devices/reference/device.h"
+#include "devices/reference/families.h"
+
+namespace flyover::posttrain {
+namespace {
+
+/// More tokens at once do not make steps faster, only larger.
+constexpr std::int64_t kUsefulMicroBatchTokens = 4096;
+
+/// `pattern` with * for any characters.
+bool matches(std::string_view text, std::string_view pattern) {
+  if (pattern.empty()) {
+    return text.empty();
+  }
+  if (pattern.front() == '*') {
+    return matches(text, pattern.substr(1)) || (!text.empty() && matches(text.substr(1), pattern));
+  }
+  return !text.empty() && text.front() == pattern.front() && matches(text.substr(1), pattern.substr(1));
+}
+
+bool matches_parameter(const autograd::ParameterSpec& spec, const std::string& pattern) {
+  return matches(spec.name, pattern) ||
+         std::any_of(spec.slices.begin(), spec.slices.end(),
+                     [&](const autograd::CheckpointSlice& slice) { return matches(slice.name, pattern); });
+}
+
+devices::cpu::InstructionSet instruction_set(const recipe::Recipe& recipe) {
+  switch (recipe.instruction_set) {
+    case recipe::InstructionSet::kAvx2:
+      return devices::cpu::choose_instruction_set("avx2");
+    case recipe::InstructionSet::kAvx512:
+      return devices::cpu::choose_instruction_set("avx512");
+    case recipe::InstructionSet::kAvx512Bf16:
+      return devices::cpu::choose_instruction_set("avx512_bf16");
+    case recipe::InstructionSet::kAuto:
+      break;
+  }
+  return devices::cpu::choose_instruction_set("");
+}
+
+int threads_of(const recipe::Recipe& recipe) {
+  if (recipe.device == recipe::DeviceKind::kReference) {
+    return 1;
+  }
+  return recipe.threads == 0 ? base::available_cores() : static_cast<int>(recipe.threads);
+}
+
+devices::KernelTable kernel_table(const recipe::Recipe& recipe) {
+  return recipe.device == recipe::DeviceKind::kReference ? devices::reference::kernel_table()
+                                                         : devices::cpu::kernel_table(instruction_set(recipe));
+}
+
+data::BatchOptions batch_options(const recipe::Stage& stage, std::uint64_t seed) {
+  data::BatchOptions options;
+  options.seed = seed;
+  options.shuffle = stage.data.shuffle;
+  options.epochs = stage.schedule.epochs.value_or(0);
+  options.max_steps = stage.schedule.max_steps.value_or(0);
+  if (stage.batch.global_batch_tokens) {
+    options.batch_tokens = *stage.batch.global_batch_tokens;
+  } else if (stage.data.packing) {
+    options.batch_tokens = *stage.batch.global_batch_size * stage.data.max_seq_length;
+  } else {
+    options.batch_sequences = *stage.batch.global_batch_size;
+  }
+  return options;
+}
+
+/// The micro-batch with the most tokens of a whole run.
+nn::PackedTokens largest_micro_batch(const data::BatchPlan& plan, std::int64_t micro_batch_tokens) {
+  const data::Dataset& dataset = plan.dataset();
+  std::int64_t most = -1;
+  std::span<const std::uint32_t> chosen;
+  for (std::int64_t step = 0; step < plan.steps(); ++step) {
+    const auto batch = plan.batch(step);
+    std::int64_t filled = 0;
+    std::size_t begin = 0;
+    for (std::size_t i = 0; i <= batch.size(); ++i) {
+      const std::int64_t length = i < batch.size() ? dataset.sequences[batch[i]].length() : 0;
+      if (i == batch.size() || (i > begin && filled + length > micro_batch_tokens)) {
+        if (filled > most) {
+          most = filled;
+          chosen = batch.subspan(begin, i - begin);
+        }
+        begin = i;
+        filled = 0;
+      }
+      filled += length;
+    }
+  }
+  return data::micro_batches(dataset, chosen, most).front();
+}
+
+std::uint64_t memory_limit(const recipe::Recipe& recipe) {
+  const trainer::HostMemory memory = trainer::host_memory();
+  return recipe.memory_limit.bytes > 0 ? recipe.memory_limit.bytes : memory.available;
+}
+
+trainer::MemoryPlan plan_stage(const recipe::Recipe& recipe, const recipe::Stage& stage, const PreparedStage& prepared,
+                               std::int64_t micro_batch_tokens) {
+  const auto model = models::make_model(*prepared.start.config, prepared.start.config_source);
+  trainer::PlanRequest request;
+  request.config = prepared.start.config.get();
+  request.config_source = prepared.start.config_source;
+  request.dtype = compute_type(recipe);
+  request.step = step_options(stage);
+  request.frozen = decide_parameters(model->parameters(), stage.optimizer).frozen;
+  request.micro_batch = largest_micro_batch(*prepared.plan, micro_batch_tokens);
+  request.like = kernel_table(recipe);
+  request.threads = threads_of(recipe);
+  return trainer::plan_memory(request);
+}
+
+/// Chooses the micro-batch where the recipe leaves it open: the largest useful one that fits.
+void fit_memory(const recipe::Recipe& recipe, recipe::Stage& stage, PreparedStage& prepared) {
+  const std::uint64_t limit = memory_limit(recipe);
+  const std::int64_t longest = std::max(prepared.data.train.longest(), prepared.data.validation.longest());
+  const bool chosen = stage.batch.micro_batch_tokens > 0;
+  std::int64_t tokens = chosen ? stage.batch.micro_batch_tokens : std::max(kUsefulMicroBatchTokens, longest);
+  for (;;) {
+    prepared.memory = plan_stage(recipe, stage, prepared, tokens);
+    if (prepared.memory.memory.peak <= limit || chosen || tokens == longest) {
+      break;
+    }
+    tokens = std::max(tokens / 2, longest);
+  }
+  base::require(prepared.memory.memory.peak <= limit,
+                "stage \"{}\" needs {} of memory for micro-batches of {} tokens, {} are there: lower max_seq_length or "
+                "batch.micro_batch_tokens, or set recompute: block",
+                stage.name, base::format_bytes(prepared.memory.memory.peak), tokens, base::format_bytes(limit));
+  stage.batch.micro_batch_tokens = tokens;
+}
+
+void require_tokens_in_vocabulary(const data::Dataset& dataset, std::int64_t vocabulary) {
+  for (const data::Sequence& sequence : dataset.sequences) {
+    for (const std::int32_t token : sequence.tokens) {
+      base::require(token < vocabulary, "{}:{}: the token {} is outside of the model's vocabulary of {}",
+                    dataset.source_names[static_cast<std::size_t>(sequence.source)], sequence.row, token, vocabulary);
+    }
+  }
+}
+
+}  // namespace
+
+tensor::DType compute_type(const recipe::Recipe& recipe) {
+  return recipe.precision == recipe::Precision::kBf16 ? tensor::DType::kBf16 : tensor::DType::kF32;
+}
+
+std::unique_ptr<devices::Device> make_device(const recipe::Recipe& recipe) {
+  if (recipe.device == recipe::DeviceKind::kReference) {
+    return devices::reference::make_device();
+  }
+  return devices::cpu::make_device(threads_of(recipe), instruction_set(recipe));
+}
+
+trainer::StepOptions step_options(const recipe::Stage& stage) {
+  trainer::StepOptions options;
+  options.max_grad_norm = stage.optimizer.max_grad_norm;
+  switch (stage.recompute) {
+    case recipe::Recompute::kNone:
+      options.recompute = autograd::RecomputePolicy::kNone;
+      break;
+    case recipe::Recompute::kSelective:
+      options.recompute = autograd::RecomputePolicy::kSelective;
+      break;
+    case recipe::Recompute::kBlock:
+      options.recompute = autograd::RecomputePolicy::kBlock;
+      break;
+  }
+  return options;
+}
+
+optim::Schedule make_schedule(const recipe::Schedule& schedule, std::int64_t total_steps) {
+  optim::Schedule result;
+  result.total_steps = total_steps;
+  result.minimum_ratio = schedule.min_learning_rate_ratio;
+  result.warmup_steps = schedule.warmup_steps
+                            ? *schedule.warmup_steps
+                            : static_cast<std::int64_t>(
+                                  std::ceil(schedule.warmup_ratio.value_or(0.0) * static_cast<double>(total_steps)));
+  switch (schedule.decay) {
+    case recipe::Decay::kCosine:
+      result.decay = optim::Decay::kCosine;
+      break;
+    case recipe::Decay::kLinear:
+      result.decay = optim::Decay::kLinear;
+      break;
+    case recipe::Decay::kConstant:
+      result.decay = optim::Decay::kConstant;
+      break;
+  }
+  return result;
+}
+
+ParameterDecisions decide_parameters(const autograd::ParameterSet& parameters, const recipe::Optimizer& optimizer) {
+  ParameterDecisions decisions;
+  std::vector<bool> used(optimizer.parameter_groups.size(), false);
+  for (const autograd::Parameter& parameter : parameters.all()) {
+    const autograd::ParameterRole role = parameter.spec.role;
+    const bool decays = role != autograd::ParameterRole::kNorm && role != autograd::ParameterRole::kBias;
+    optim::ParameterSettings settings{optimizer.learning_rate, decays ? optimizer.weight_decay : 0.0};
+    bool frozen = false;
+    for (std::size_t i = 0; i < optimizer.parameter_groups.size(); ++i) {
+      const recipe::ParameterGroup& group = optimizer.parameter_groups[i];
+      if (matches_parameter(parameter.spec, group.pattern)) {
+        used[i] = true;
+        settings.learning_rate = group.learning_rate.value_or(settings.learning_rate);
+        settings.weight_decay = group.weight_decay.value_or(settings.weight_decay);
+        frozen = group.frozen;
+        break;
+      }
+    }
+    decisions.settings.push_back(settings);
+    decisions.frozen.push_back(frozen);
+  }
+  for (std::size_t i = 0; i < used.size(); ++i) {
+    base::require(used[i], "optimizer.parameter_groups[{}]: the pattern \"{}\" matches no parameter (for example {})",
+                  i, optimizer.parameter_groups[i].pattern, parameters.all().back().spec.name);
+  }
+  base::require(!std::all_of(decisions.frozen.begin(), decisions.frozen.end(), [](bool frozen) { return frozen; }),
+                "optimizer.parameter_groups: every parameter is frozen");
+  return decisions;
+}
+
+std::vector<PreparedStage> prepare_stages(recipe::Recipe& recipe) {
+  std::vector<PreparedStage> prepared;
+  for (std::size_t i = 0; i < recipe.stages.size(); ++i) {
+    recipe::Stage& stage = recipe.stages[i];
+    const auto corpus = [&](std::int64_t samples) {
+      return training_text(recipe.stages.front(), recipe.seed, samples);
+    };
+    PreparedStage next{i > 0                 ? next_model(prepared.back().start, stage.chat_template)
+                       : recipe.model.random ? random_model(*recipe.model.random, stage.chat_template, corpus)
+                                             : open_model(recipe.model.path, stage.chat_template),
+                       {},
+                       {},
+                       {}};
+    const auto model = models::make_model(*next.start.config, next.start.config_source);
+    next.data = load_data(stage, recipe.seed, next.start);
+    require_tokens_in_vocabulary(next.data.train, model->summary().vocabulary_size);
+    require_tokens_in_vocabulary(next.data.validation, model->summary().vocabulary_size);
+    prepared.push_back(std::move(next));
+  }
+  // The plans refer to the data sets, which stay where they are from here on.
+  for (std::size_t i = 0; i < prepared.size(); ++i) {
+    prepared[i].plan =
+        std::make_unique<data::BatchPlan>(prepared[i].data.train, batch_options(recipe.stages[i], recipe.seed));
+    fit_memory(recipe, recipe.stages[i], prepared[i]);
+  }
+  return prepared;
+}
+
+}  // namespace flyover::posttrain

@@ -1,0 +1,285 @@
+#include "posttrain/run.h"
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/files.h"
+#include "base/text.h"
+#include "checkpoint/hub_directory_writer.h"
+#include "checkpoint/model_weights.h"
+#include "evaluate/exact_match.h"
+#include "posttrain/preflight.h"
+#include "trainer/trainer.h"
+
+namespace flyover::posttrain {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::size_t kDialoguesShown = 2;
+constexpr std::uint64_t kEvaluationSeed = 7'000'001;
+
+/// One run: what its stages share.
+struct Run {
+  recipe::Recipe recipe;
+  RunOptions options;
+  std::unique_ptr<devices::Device> device;
+  std::unique_ptr<tensor::Allocator> allocator;
+  std::unique_ptr<tensor::Stream> stream;
+  std::unique_ptr<trainer::RunDirectory> directory;
+  trainer::InterruptionWatch interruption;
+  double peak_flops = 0;
+  std::vector<std::pair<std::string, evaluate::Scores>> scores;
+
+  void say(const std::string& text) const {
+    fmt::print(options.output, "{}\n", text);
+    std::fflush(options.output);
+  }
+  bool is_last(std::size_t stage) const { return stage + 1 == recipe.stages.size(); }
+  /// The last stage uses the run directory itself, those before it a directory of their own.
+  fs::path stage_path(std::size_t stage) const {
+    return is_last(stage) ? directory->path() : directory->path() / "stages" / recipe.stages[stage].name;
+  }
+  fs::path model_path(std::size_t stage) const { return stage_path(stage) / "model"; }
+};
+
+/// The first line in which two recipes differ.
+std::string first_difference(const std::string& a, const std::string& b) {
+  std::size_t begin = 0;
+  while (begin < a.size() && begin < b.size()) {
+    const std::size_t end_a = a.find('\n', begin), end_b = b.find('\n', begin);
+    const std::string line_a = a.substr(begin, end_a - begin), line_b = b.substr(begin, end_b - begin);
+    if (line_a != line_b) {
+      return fmt::format("the run has \"{}\", now it is \"{}\"", line_a, line_b);
+    }
+    begin = end_a + 1;
+  }
+  return "one has more keys than the other";
+}
+
+/// What a resumed run takes over from the stored recipe: the choices made from the machine's state. The rest must be
+/// the same; how many threads work changes no bit.
+void reconcile(recipe::Recipe& recipe, const fs::path& stored_file) {
+  const recipe::Recipe stored = recipe::read_recipe(stored_file);
+  recipe::Recipe adapted = recipe;
+  adapted.threads = stored.threads;
+  adapted.memory_limit = stored.memory_limit;
+  if (stored.stages.size() == adapted.stages.size()) {
+    for (std::size_t i = 0; i < stored.stages.size(); ++i) {
+      if (adapted.stages[i].batch.micro_batch_tokens == 0) {
+        adapted.stages[i].batch.micro_batch_tokens = stored.stages[i].batch.micro_batch_tokens;
+      }
+    }
+  }
+  const std::string now = recipe::write_recipe(adapted), then = recipe::write_recipe(stored);
+  base::require(now == then,
+                "{}: the recipe differs from the one of this run: {}. Undo the change, or use a new run_directory",
+                stored_file.string(), first_difference(then, now));
+  recipe.stages = adapted.stages;
+}
+
+void report_preparation(const Run& run, std::size_t index, const PreparedStage& prepared) {
+  const recipe::Stage& stage = run.recipe.stages[index];
+  run.say(fmt::format("stage {} ({}): {} steps", stage.name, prepared.plan->steps() == 0 ? "nothing to do" : "ready",
+                      prepared.plan->steps()));
+  std::string text = format_reports(prepared.data.reports) + trainer::format_plan(prepared.memory);
+  text += fmt::format("micro-batch: {} tokens", stage.batch.micro_batch_tokens);
+  run.say(text);
+  const bool colour = ::isatty(::fileno(run.options.output)) != 0;
+  for (std::size_t i = 0;
+       i < static_cast<std::size_t>(stage.data.show_examples) && i < prepared.data.train.sequences.size(); ++i) {
+    run.say(fmt::format("example {} (trained tokens {}):\n{}", i + 1, colour ? "highlighted" : "in 【 】",
+                        data::highlight_targets(prepared.data.train.sequences[i], prepared.start.tokenizer, colour)));
+  }
+}
+
+/// The model at the beginning of a stage.
+std::unique_ptr<models::LanguageModel> load_model(Run& run, std::size_t index, PreparedStage& prepared) {
+  const recipe::Stage& stage = run.recipe.stages[index];
+  if (index > 0) {
+    prepared.start = open_model(run.model_path(index - 1), stage.chat_template);
+  }
+  auto model = models::make_model(*prepared.start.config, prepared.start.config_source);
+  const ParameterDecisions decisions = decide_parameters(model->parameters(), stage.optimizer);
+  for (std::size_t i = 0; i < decisions.frozen.size(); ++i) {
+    model->parameters().all()[i].trainable = !decisions.frozen[i];
+  }
+  const tensor::DType dtype = compute_type(run.recipe);
+  if (prepared.start.directory) {
+    checkpoint::load_weights(*prepared.start.directory, *model, *run.stream, dtype, autograd::ParameterUse::kTraining,
+                             prepared.start.stored_vocabulary);
+  } else {
+    checkpoint::initialise_weights(*model, *run.stream, run.recipe.seed, dtype, autograd::ParameterUse::kTraining);
+  }
+  return model;
+}
+
+void score(Run& run, const std::string& label, models::LanguageModel& model, const StartingModel& start) {
+  for (const recipe::EvaluationTask& task : run.recipe.evaluate) {
+    evaluate::ExactMatchOptions options;
+    options.generator = task.generate;
+    options.count = task.count;
+    options.max_new_tokens = task.max_new_tokens;
+    options.stop_tokens = start.stop_tokens;
+    options.seed = run.recipe.seed + kEvaluationSeed;
+    run.scores.emplace_back(
+        label, evaluate::score_exact_match(model, *run.stream, start.tokenizer, *start.chat_template, options));
+  }
+}
+
+checkpoint::ModelOutput model_output(const StartingModel& start) {
+  checkpoint::ModelOutput output;
+  if (start.directory) {
+    output.tokenizer_source = start.directory->path();
+  }
+  output.extra_files = start.extra_files;
+  return output;
+}
+
+trainer::TrainerOptions trainer_options(const Run& run, std::size_t index, std::int64_t total_steps) {
+  const recipe::Stage& stage = run.recipe.stages[index];
+  trainer::TrainerOptions options;
+  options.stage = stage.name;
+  options.step = step_options(stage);
+  options.schedule = make_schedule(stage.schedule, total_steps);
+  options.learning_rate = stage.optimizer.learning_rate;
+  options.micro_batch_tokens = stage.batch.micro_batch_tokens;
+  options.logging_every = stage.logging.every_steps;
+  options.checkpoint_every = stage.checkpoint.every_steps;
+  options.keep = stage.checkpoint.keep;
+  options.keep_best = stage.checkpoint.keep_best;
+  options.validation_every = stage.validation.every_steps;
+  options.validation_max_tokens = stage.validation.max_tokens;
+  options.skip_nonfinite = stage.on_nonfinite == recipe::OnNonfinite::kSkip;
+  options.peak_flops = run.peak_flops;
+  return options;
+}
+
+RunOutcome run_stage(Run& run, std::size_t index, PreparedStage& prepared) {
+  const recipe::Stage& stage = run.recipe.stages[index];
+  const fs::path path = run.stage_path(index);
+  fs::create_directories(path);
+  const auto model = load_model(run, index, prepared);
+  const ParameterDecisions decisions = decide_parameters(model->parameters(), stage.optimizer);
+  const recipe::Optimizer& recipe_optimizer = stage.optimizer;
+  optim::AdamWOptimizer optimizer(*run.stream, model->parameters(), decisions.settings,
+                                  {recipe_optimizer.betas[0], recipe_optimizer.betas[1], recipe_optimizer.epsilon});
+  const std::uint64_t disk =
+      checkpoint::required_bytes(*prepared.start.config, {}) +
+      2 * checkpoint::model_bytes(*model, compute_type(run.recipe)) +
+      static_cast<std::uint64_t>(stage.checkpoint.keep + 2) * trainer::checkpoint_bytes(*model, optimizer);
+  const trainer::CheckpointDirectory checkpoints(path / "checkpoints");
+  const std::vector<std::int64_t> saved = checkpoints.steps();
+  if (saved.empty()) {
+    checkpoint::require_disk_space(path, disk);
+  }
+  const bool first_of_instructions = !run.recipe.evaluate.empty() && run.is_last(index) && prepared.start.chat_template;
+  if (first_of_instructions) {
+    score(run, "raw", *model, prepared.start);
+  }
+  std::optional<trainer::CheckpointInfo> resumed;
+  if (!saved.empty()) {
+    resumed = checkpoints.load(saved.back(), *model, optimizer, *run.stream);
+    run.say(fmt::format("stage {}: resumed after step {}", stage.name, resumed->step));
+  }
+  trainer::MetricsFile metrics(run.directory->metrics_file(), stage.name, resumed ? resumed->step : 0);
+  trainer::Progress progress(run.options.output);
+  const trainer::TrainerParts parts{*model,
+                                    *run.stream,
+                                    optimizer,
+                                    *prepared.plan,
+                                    prepared.data.validation.sequences.empty() ? nullptr : &prepared.data.validation,
+                                    checkpoints,
+                                    metrics,
+                                    progress,
+                                    run.interruption};
+  trainer::Trainer trainer(parts, trainer_options(run, index, prepared.plan->steps()));
+  if (resumed) {
+    trainer.resume_from(*resumed);
+  }
+  if (trainer.run() == trainer::Outcome::kInterrupted) {
+    progress.note(fmt::format("interrupted after step {}: saved in {}; go on with --resume", trainer.info().step,
+                              checkpoints.path().string()));
+    return RunOutcome::kInterrupted;
+  }
+  const auto peak = run.allocator->statistics().peak;
+  run.say(fmt::format("stage {}: done, memory peak {} (planned {})", stage.name, base::format_bytes(peak),
+                      base::format_bytes(prepared.memory.memory.peak)));
+  checkpoint::write_model(run.model_path(index), *prepared.start.config, *model, *run.stream,
+                          model_output(prepared.start));
+  run.say(fmt::format("model: {}", run.model_path(index).string()));
+  if (first_of_instructions) {
+    score(run, "trained", *model, prepared.start);
+  }
+  const std::int64_t best = trainer.info().best_step;
+  if (stage.checkpoint.keep_best && best > 0 && best != trainer.info().step) {
+    checkpoints.load(best, *model, optimizer, *run.stream);
+    checkpoint::write_model(path / "model-best", *prepared.start.config, *model, *run.stream,
+                            model_output(prepared.start));
+    run.say(fmt::format("model with the lowest validation loss (step {}): {}", best, (path / "model-best").string()));
+  }
+  return RunOutcome::kCompleted;
+}
+
+void report_scores(const Run& run) {
+  if (run.scores.empty()) {
+    return;
+  }
+  run.say("\nexact match on questions that no training example contains\n" + evaluate::format_scores(run.scores));
+  const auto& samples = run.scores.back().second.samples;
+  for (std::size_t i = 0; i < kDialoguesShown && i < samples.size(); ++i) {
+    // From the far end: the last tasks are the ones that look most like a conversation.
+    const evaluate::Dialogue& dialogue = samples[samples.size() - 1 - i];
+    run.say(fmt::format("user:      {}\nassistant: {}\n", dialogue.question, dialogue.said));
+  }
+}
+
+}  // namespace
+
+RunOutcome run_recipe(const recipe::Recipe& recipe, const RunOptions& options) {
+  Run run{recipe, options, {}, {}, {}, {}, {}, 0, {}};
+  const fs::path path = recipe.run_directory;
+  const bool has_recipe = fs::exists(path / "recipe.yaml");
+  if (options.resume) {
+    base::require(has_recipe, "run_directory {}: holds no run, there is nothing to resume", path.string());
+    reconcile(run.recipe, path / "recipe.yaml");
+  } else {
+    base::require(!fs::exists(path) || fs::is_empty(path),
+                  "run_directory {}: holds another run already: continue it with --resume, or choose another directory",
+                  path.string());
+  }
+  std::vector<PreparedStage> prepared = prepare_stages(run.recipe);
+  run.directory = std::make_unique<trainer::RunDirectory>(
+      path, options.resume ? trainer::RunDirectory::Mode::kResume : trainer::RunDirectory::Mode::kNew);
+  if (!options.resume) {
+    base::write_file_atomically(run.directory->recipe_file(), recipe::write_recipe(run.recipe));
+  }
+  run.device = make_device(run.recipe);
+  const devices::Ceilings ceilings = run.device->ceilings();
+  run.peak_flops = compute_type(run.recipe) == tensor::DType::kBf16 ? ceilings.bf16_flops : ceilings.f32_flops;
+  run.say(fmt::format("device: {} ({})", run.device->name(), run.device->description()));
+  for (std::size_t i = 0; i < prepared.size(); ++i) {
+    if (!run.is_last(i) && fs::exists(run.model_path(i) / "config.json")) {
+      run.say(fmt::format("stage {}: done already", run.recipe.stages[i].name));
+      continue;
+    }
+    report_preparation(run, i, prepared[i]);
+    run.allocator = std::make_unique<tensor::Allocator>(*run.device);
+    run.stream = std::make_unique<tensor::Stream>(*run.device, *run.allocator);
+    if (run_stage(run, i, prepared[i]) == RunOutcome::kInterrupted) {
+      return RunOutcome::kInterrupted;
+    }
+  }
+  report_scores(run);
+  return RunOutcome::kCompleted;
+}
+
+}  // namespace flyover::posttrain

@@ -1,0 +1,237 @@
+#include "posttrain/starting_model.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/files.h"
+#include "tokenizer/edit.h"
+#include "tokenizer/train.h"
+
+namespace flyover::posttrain {
+namespace {
+
+namespace fs = std::filesystem;
+using base::Json;
+using tokenizer::Tokenizer;
+
+constexpr std::string_view kEndOfText = "<|endoftext|>";
+/// How text is cut before a vocabulary is learned: words with the space before them, digits one by one (so that numbers
+/// are read as people write them), runs of signs, white space.
+constexpr std::string_view kWordsAndDigits = R"( ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+
+/// `eos_token_id` and the like: a number, a list of numbers, or nothing.
+std::vector<std::int32_t> token_ids(const Json& object, std::string_view key, const std::string& source) {
+  const Json* value = base::find_member(object, key, source);
+  std::vector<std::int32_t> ids;
+  if (value == nullptr) {
+    return ids;
+  }
+  for (const Json& id : value->is_array() ? *value : Json::array({*value})) {
+    base::require(id.is_number_integer() && id.get<std::int64_t>() >= 0 && id.get<std::int64_t>() <= INT32_MAX,
+                  "{}: \"{}\" must be a token id or a list of them", source, key);
+    ids.push_back(id.get<std::int32_t>());
+  }
+  return ids;
+}
+
+/// A file of a model directory, where there is a directory and it has the file.
+std::optional<Json> optional_json(const fs::path& directory, std::string_view name) {
+  const bool present = !directory.empty() && fs::exists(directory / name);
+  return present ? std::optional(base::read_json_file(directory / name)) : std::nullopt;
+}
+
+/// bos_token and eos_token as texts, from the ids of the configuration.
+data::SpecialTokens special_tokens(const StartingModel& model) {
+  data::SpecialTokens tokens;
+  for (const auto& [name, key] : {std::pair("bos_token", "bos_token_id"), std::pair("eos_token", "eos_token_id")}) {
+    const auto ids = token_ids(*model.config, key, model.config_source);
+    if (!ids.empty() && ids.front() < model.tokenizer.vocabulary_size()) {
+      tokens[name] = model.tokenizer.id_to_token(ids.front());
+    }
+  }
+  return tokens;
+}
+
+bool is_built_in(const std::string& name) {
+  const auto templates = data::built_in_templates();
+  return std::any_of(templates.begin(), templates.end(), [&](const auto& entry) { return entry.name == name; });
+}
+
+/// Adds the tokens that a template needs to the tokenizer, and rows for them to the vocabulary.
+void add_tokens(StartingModel& model, const std::vector<std::string_view>& needed) {
+  std::vector<std::string> missing;
+  for (const std::string_view token : needed) {
+    const auto id = model.tokenizer.token_to_id(token);
+    if (!id || !model.tokenizer.is_special(*id)) {
+      missing.emplace_back(token);
+    }
+  }
+  if (missing.empty()) {
+    return;
+  }
+  model.tokenizer_json = tokenizer::with_added_special_tokens(model.tokenizer_json, "tokenizer.json", missing);
+  model.tokenizer = Tokenizer::parse(model.tokenizer_json, "tokenizer.json");
+  model.extra_files["tokenizer.json"] = model.tokenizer_json;
+  const std::int64_t rows = base::get_integer(*model.config, "vocab_size", model.config_source);
+  if (model.tokenizer.vocabulary_size() > rows) {
+    model.stored_vocabulary = rows;
+    (*model.config)["vocab_size"] = model.tokenizer.vocabulary_size();
+  }
+}
+
+/// Makes the written model speak with this template: chat_template.jinja, tokenizer_config.json,
+/// generation_config.json.
+void describe_template(StartingModel& model, const fs::path& directory) {
+  const data::ChatTemplate& chat = *model.chat_template;
+  model.extra_files["chat_template.jinja"] = chat.source();
+  const auto planned = model.extra_files.find("tokenizer_config.json");
+  Json tokenizer_config = planned != model.extra_files.end()
+                              ? base::parse_json(planned->second, "tokenizer_config.json")
+                              : optional_json(directory, "tokenizer_config.json").value_or(Json::object());
+  tokenizer_config["chat_template"] = chat.source();
+  for (const auto& [name, text] : chat.special_tokens()) {
+    tokenizer_config[name] = text;
+  }
+  Json generation = optional_json(directory, "generation_config.json").value_or(Json::object());
+  if (const auto id = model.tokenizer.token_to_id(chat.end_of_turn())) {
+    tokenizer_config["eos_token"] = chat.end_of_turn();
+    std::erase(model.stop_tokens, *id);
+    model.stop_tokens.insert(model.stop_tokens.begin(), *id);
+  }
+  generation["eos_token_id"] = model.stop_tokens;
+  model.extra_files["tokenizer_config.json"] = tokenizer_config.dump(2) + "\n";
+  model.extra_files["generation_config.json"] = generation.dump(2) + "\n";
+}
+
+void apply_chat_template(StartingModel& model, const std::string& name, const fs::path& directory) {
+  if (name.empty()) {
+    if (!directory.empty()) {
+      model.chat_template = data::ChatTemplate::from_model_directory(directory);
+    }
+    return;
+  }
+  const data::SpecialTokens tokens = special_tokens(model);
+  if (is_built_in(name)) {
+    add_tokens(model, data::find_built_in_template(name).special_tokens);
+    model.chat_template = data::ChatTemplate::built_in(name, tokens);
+  } else {
+    base::require(fs::exists(name), "chat_template \"{}\" is neither a built-in template nor a file", name);
+    model.chat_template.emplace(base::read_file(name), name, tokens);
+  }
+  describe_template(model, directory);
+}
+
+void finish(StartingModel& model, const std::string& chat_template, const fs::path& directory) {
+  const std::int64_t rows = base::get_integer(*model.config, "vocab_size", model.config_source);
+  base::require(model.tokenizer.vocabulary_size() <= rows,
+                "{}: vocab_size {} is smaller than the tokenizer's {} tokens: they do not belong together",
+                model.config_source, rows, model.tokenizer.vocabulary_size());
+  model.stop_tokens = token_ids(*model.config, "eos_token_id", model.config_source);
+  if (!model.stop_tokens.empty()) {
+    model.end_of_text = model.stop_tokens.front();
+  }
+  if (const auto generation = optional_json(directory, "generation_config.json")) {
+    const auto ids = token_ids(*generation, "eos_token_id", (directory / "generation_config.json").string());
+    model.stop_tokens = ids.empty() ? model.stop_tokens : ids;
+  }
+  apply_chat_template(model, chat_template, directory);
+}
+
+std::string read_tokenizer_json(const fs::path& directory) {
+  const fs::path file = directory / "tokenizer.json";
+  base::require(
+      fs::exists(file),
+      "{}: has no tokenizer.json (a tokenizer.model or vocab.json alone is not enough: save the tokenizer with "
+      "the library that made it)",
+      directory.string());
+  return base::read_file(file);
+}
+
+}  // namespace
+
+StartingModel open_model(const fs::path& path, const std::string& chat_template) {
+  auto directory = checkpoint::ModelDirectory::open(path);
+  const std::string tokenizer_json = read_tokenizer_json(path);
+  StartingModel model{std::make_shared<Json>(directory.config()),
+                      (path / "config.json").string(),
+                      {},
+                      0,
+                      tokenizer_json,
+                      Tokenizer::parse(tokenizer_json, (path / "tokenizer.json").string()),
+                      {},
+                      {},
+                      {},
+                      {}};
+  model.directory.emplace(std::move(directory));
+  finish(model, chat_template, path);
+  return model;
+}
+
+StartingModel random_model(const recipe::RandomModel& random, const std::string& chat_template,
+                           const std::function<std::string(std::int64_t)>& corpus) {
+  std::string tokenizer_json;
+  std::string source = "the trained tokenizer";
+  Json tokenizer_config = {{"tokenizer_class", "PreTrainedTokenizerFast"}, {"eos_token", kEndOfText}};
+  if (random.tokenizer.train_bpe) {
+    tokenizer::BpeTraining training;
+    training.vocabulary_size = random.tokenizer.train_bpe->vocabulary_size;
+    training.special_tokens = {std::string(kEndOfText)};
+    training.pattern = kWordsAndDigits;
+    tokenizer_json = tokenizer::train_bpe(corpus(random.tokenizer.train_bpe->samples), training);
+  } else {
+    const fs::path path = random.tokenizer.path;
+    source = path.string();
+    tokenizer_json = fs::is_directory(path) ? read_tokenizer_json(path) : base::read_file(path);
+    const fs::path beside = fs::is_directory(path) ? path : path.parent_path();
+    tokenizer_config = optional_json(beside, "tokenizer_config.json").value_or(tokenizer_config);
+  }
+  StartingModel model{std::make_shared<Json>(base::parse_json(random.config.text, "model.random.config")),
+                      "model.random.config",
+                      {},
+                      0,
+                      tokenizer_json,
+                      Tokenizer::parse(tokenizer_json, source),
+                      {},
+                      {},
+                      {},
+                      {}};
+  Json& config = *model.config;
+  if (!config.contains("vocab_size")) {
+    config["vocab_size"] = model.tokenizer.vocabulary_size();
+  }
+  if (!config.contains("eos_token_id")) {
+    if (const auto id = model.tokenizer.token_to_id(kEndOfText)) {
+      config["eos_token_id"] = *id;
+    }
+  }
+  if (!config.contains("architectures") && base::get_string(config, "model_type", model.config_source) == "llama") {
+    config["architectures"] = Json::array({"LlamaForCausalLM"});
+  }
+  model.extra_files["tokenizer.json"] = tokenizer_json;
+  model.extra_files["tokenizer_config.json"] = tokenizer_config.dump(2) + "\n";
+  finish(model, chat_template, {});
+  model.stored_vocabulary = 0;  // there are no stored weights that the vocabulary could outgrow
+  return model;
+}
+
+StartingModel next_model(const StartingModel& previous, const std::string& chat_template) {
+  StartingModel model{std::make_shared<Json>(*previous.config),
+                      previous.config_source,
+                      {},
+                      0,
+                      previous.tokenizer_json,
+                      previous.tokenizer,
+                      previous.chat_template,
+                      previous.end_of_text,
+                      previous.stop_tokens,
+                      previous.extra_files};
+  apply_chat_template(model, chat_template, {});
+  model.stored_vocabulary = 0;
+  return model;
+}
+
+}  // namespace flyover::posttrain

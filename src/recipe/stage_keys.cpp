@@ -1,0 +1,204 @@
+// The keys of a stage, but for its data.
+#include "recipe/schema.h"
+
+namespace flyover::recipe {
+
+const Section& section_of(const Stage*) {
+  static const Section section = {
+      "A stage. Steps are optimizer steps.",
+      {key(&Stage::name, {.name = "name",
+                          .documentation = "Name of the stage in messages, in `--set` and in the run directory: "
+                                           "letters, digits, `_`, `-`, starting with a letter. Unique.",
+                          .default_text = "the algorithm's"}),
+       key(&Stage::algorithm, {.name = "algorithm",
+                               .documentation = "`continued` trains on all tokens of text (continued pre-training); "
+                                                "`sft` on the assistant's part of conversations (supervised "
+                                                "fine-tuning). Both update every parameter.",
+                               .required = true}),
+       key(&Stage::data, {.name = "data", .documentation = "What it trains on.", .required = true}),
+       key(&Stage::chat_template,
+           {.name = "chat_template",
+            .documentation = "How conversations become text: the name of a built-in template or the path of a Jinja "
+                             "file; empty = the model's own."}),
+       key(&Stage::optimizer,
+           {.name = "optimizer", .documentation = "How gradients become updates.", .required = true}),
+       key(&Stage::schedule, {.name = "schedule",
+                              .documentation = "How long it trains, and the learning rate over time.",
+                              .required = true}),
+       key(&Stage::batch, {.name = "batch", .documentation = "How much one step sees.", .required = true}),
+       key(&Stage::recompute,
+           {.name = "recompute",
+            .documentation = "What is computed again in the backward pass to save memory: nothing, cheap operations "
+                             "(`selective`), or all of each `block`. Does not change the result."}),
+       key(&Stage::on_nonfinite,
+           {.name = "on_nonfinite",
+            .documentation = "What happens when the loss or a gradient is not finite: `stop` the run, or `skip` the "
+                             "step and count it."}),
+       key(&Stage::checkpoint, {.name = "checkpoint", .documentation = "When the state is saved."}),
+       key(&Stage::validation, {.name = "validation", .documentation = "When held-out examples are scored."}),
+       key(&Stage::logging, {.name = "logging", .documentation = "What is reported."})},
+      "",
+      {"name", "algorithm"},
+  };
+  return section;
+}
+
+const Section& section_of(const Optimizer*) {
+  static const Section section = {
+      "How gradients become updates.",
+      {key(&Optimizer::name, {.name = "name", .documentation = "The optimizer.", .aliases = {"optim"}}),
+       key(&Optimizer::learning_rate, {.name = "learning_rate",
+                                       .documentation = "Learning rate at its peak, after the warm-up.",
+                                       .range = above_up_to(0, 1),
+                                       .aliases = {"lr"},
+                                       .required = true}),
+       key(&Optimizer::betas, {.name = "betas",
+                               .documentation = "Decay of AdamW's first and second moment.",
+                               .range = from_up_to_below(0, 1)}),
+       key(&Optimizer::epsilon, {.name = "epsilon",
+                                 .documentation = "AdamW's term against division by zero.",
+                                 .range = above(0),
+                                 .aliases = {"adam_epsilon", "eps"}}),
+       key(&Optimizer::weight_decay,
+           {.name = "weight_decay",
+            .documentation = "Decoupled decay of matrices per unit of learning rate; norms and biases never decay. "
+                             "(The Hugging Face trainer's default is 0.)",
+            .range = at_least(0)}),
+       key(&Optimizer::max_grad_norm, {.name = "max_grad_norm",
+                                       .documentation = "Norm over all gradients above which they are scaled down to "
+                                                        "it; 0 = never.",
+                                       .range = at_least(0),
+                                       .aliases = {"clip_grad", "gradient_clipping"}}),
+       key(&Optimizer::parameter_groups, {.name = "parameter_groups",
+                                          .documentation = "Other settings for some parameters; the first group whose "
+                                                           "pattern matches counts."})},
+  };
+  return section;
+}
+
+const Section& section_of(const ParameterGroup*) {
+  static const Section section = {
+      "Settings for the parameters whose name matches; what is not given is the optimizer's.",
+      {key(&ParameterGroup::pattern, {.name = "pattern",
+                                      .documentation = "The parameter's whole name; `*` stands for any characters, as "
+                                                       "in `\"*embed_tokens*\"`.",
+                                      .range = not_empty(),
+                                      .required = true}),
+       key(&ParameterGroup::learning_rate, {.name = "learning_rate",
+                                            .documentation = "Learning rate at its peak.",
+                                            .range = above_up_to(0, 1),
+                                            .aliases = {"lr"},
+                                            .default_text = "the optimizer's"}),
+       key(&ParameterGroup::weight_decay, {.name = "weight_decay",
+                                           .documentation = "Weight decay, also for norms and biases.",
+                                           .range = at_least(0),
+                                           .default_text = "the optimizer's"}),
+       key(&ParameterGroup::frozen, {.name = "frozen", .documentation = "The parameters are not trained."})},
+  };
+  return section;
+}
+
+const Section& section_of(const Schedule*) {
+  static const Section section = {
+      "How long the stage trains (`epochs`, `max_steps`, or whichever ends first), and the learning rate over time.",
+      {key(&Schedule::epochs, {.name = "epochs",
+                               .documentation = "Passes over the training examples; fractions are allowed.",
+                               .range = above(0),
+                               .aliases = {"num_train_epochs", "num_epochs"}}),
+       key(&Schedule::max_steps, {.name = "max_steps", .documentation = "Steps of training.", .range = at_least(1)}),
+       key(&Schedule::warmup_ratio, {.name = "warmup_ratio",
+                                     .documentation = "Fraction of all steps over which the learning rate rises "
+                                                      "linearly to its peak.",
+                                     .range = between(0, 1),
+                                     .default_text = "`0.03` without `warmup_steps`"}),
+       key(&Schedule::warmup_steps, {.name = "warmup_steps",
+                                     .documentation = "The same in steps, instead of `warmup_ratio`.",
+                                     .range = at_least(0)}),
+       key(&Schedule::decay, {.name = "decay",
+                              .documentation = "How the learning rate falls from its peak to the last step.",
+                              .aliases = {"lr_scheduler_type", "lr_scheduler"}}),
+       key(&Schedule::min_learning_rate_ratio, {.name = "min_learning_rate_ratio",
+                                                .documentation = "The learning rate at the last step as a fraction of "
+                                                                 "the peak, for `cosine` and `linear`.",
+                                                .range = between(0, 1)})},
+  };
+  return section;
+}
+
+const Section& section_of(const Batch*) {
+  static const Section section = {
+      "How much one step sees: exactly one of `global_batch_size` and `global_batch_tokens`. How that is cut into "
+      "micro-batches changes memory and speed, not what is computed.",
+      {key(&Batch::global_batch_size, {.name = "global_batch_size",
+                                       .documentation = "Sequences of a step, over all devices and micro-batches.",
+                                       .range = at_least(1)}),
+       key(&Batch::global_batch_tokens, {.name = "global_batch_tokens",
+                                         .documentation = "Tokens that a step holds at most, in whole sequences.",
+                                         .range = at_least(1)}),
+       key(&Batch::micro_batch_tokens, {.name = "micro_batch_tokens",
+                                        .documentation = "Tokens computed at a time; 0 = chosen by the memory plan and "
+                                                         "written to the resolved recipe.",
+                                        .range = at_least(0)}),
+       key(&Batch::per_device_train_batch_size,
+           {.name = "per_device_train_batch_size",
+            .documentation = "Accepted from Hugging Face recipes: times `gradient_accumulation_steps` it is "
+                             "`global_batch_size`, on however many devices.",
+            .range = at_least(1),
+            .aliases = {"micro_batch_size"},
+            .input_only = true}),
+       key(&Batch::gradient_accumulation_steps,
+           {.name = "gradient_accumulation_steps",
+            .documentation = "Accepted from Hugging Face recipes, with `per_device_train_batch_size`.",
+            .range = at_least(1),
+            .default_text = "1",
+            .input_only = true})},
+  };
+  return section;
+}
+
+const Section& section_of(const Checkpoint*) {
+  static const Section section = {
+      "When the state is saved, from which `--resume` continues to the same bits.",
+      {key(&Checkpoint::every_steps, {.name = "every_steps",
+                                      .documentation = "Steps between checkpoints; 0 = only at the end.",
+                                      .range = at_least(0),
+                                      .aliases = {"save_steps"}}),
+       key(&Checkpoint::keep, {.name = "keep",
+                               .documentation = "Newest checkpoints that stay on the disk.",
+                               .range = at_least(1),
+                               .aliases = {"save_total_limit"}}),
+       key(&Checkpoint::keep_best, {.name = "keep_best",
+                                    .documentation = "Also keep the one with the lowest validation loss, where there "
+                                                     "is validation data."})},
+  };
+  return section;
+}
+
+const Section& section_of(const Validation*) {
+  static const Section section = {
+      "When the loss on validation examples is computed.",
+      {key(&Validation::every_steps, {.name = "every_steps",
+                                      .documentation = "Steps between validations; 0 = only at the end.",
+                                      .range = at_least(0),
+                                      .aliases = {"eval_steps"}}),
+       key(&Validation::max_tokens, {.name = "max_tokens",
+                                     .documentation = "Validation tokens used, in whole sequences from the first; 0 = "
+                                                      "all.",
+                                     .range = at_least(0)})},
+  };
+  return section;
+}
+
+const Section& section_of(const Logging*) {
+  static const Section section = {
+      "What is reported.",
+      {key(&Logging::every_steps, {.name = "every_steps",
+                                   .documentation = "Steps between lines of progress and of `metrics.jsonl`.",
+                                   .range = at_least(1),
+                                   .aliases = {"logging_steps"}}),
+       key(&Logging::tensorboard, {.name = "tensorboard", .documentation = "Also write TensorBoard events."})},
+  };
+  return section;
+}
+
+}  // namespace flyover::recipe

@@ -1,0 +1,72 @@
+#include "trainer/memory_plan.h"
+
+#include <chrono>
+#include <fstream>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/text.h"
+#include "devices/meta/device.h"
+#include "models/language_model.h"
+#include "optim/optimizer.h"
+
+namespace flyover::trainer {
+
+MemoryPlan plan_memory(const PlanRequest& request) {
+  const auto begin = std::chrono::steady_clock::now();
+  const auto device = devices::meta::make_device(request.like, request.threads, "memory plan");
+  tensor::Allocator allocator(*device);
+  tensor::Stream stream(*device, allocator);
+  const auto model = models::make_model(*request.config, request.config_source);
+  for (std::size_t i = 0; i < request.frozen.size(); ++i) {
+    model->parameters().all()[i].trainable = !request.frozen[i];
+  }
+  model->parameters().allocate(stream, request.dtype, autograd::ParameterUse::kTraining);
+  optim::AdamWOptimizer optimizer(stream, model->parameters(),
+                                  std::vector<optim::ParameterSettings>(model->parameters().all().size()), {});
+  const Gradients gradients =
+      compute_gradients(*model, stream, {request.micro_batch, request.micro_batch}, request.step);
+  optimizer.step(1, 1.0, gradients.coefficient);
+  const auto tokens = static_cast<std::int64_t>(request.micro_batch.tokens.size());
+  MemoryPlan plan;
+  plan.memory = allocator.statistics();
+  plan.flops_per_token =
+      models::training_flops(model->summary(), tokens, nn::causal_pairs(request.micro_batch.document_lengths)) /
+      static_cast<double>(tokens);
+  plan.parameters = model->parameters().elements();
+  plan.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  return plan;
+}
+
+std::string format_plan(const MemoryPlan& plan) {
+  std::string text =
+      fmt::format("memory plan: peak {} for {} parameters, {:.3g} training FLOPs per token\n",
+                  base::format_bytes(plan.memory.peak), base::format_count(plan.parameters), plan.flops_per_token);
+  for (std::size_t kind = 0; kind < tensor::kMemoryKinds; ++kind) {
+    if (plan.memory.peak_by_kind[kind] > 0) {
+      text += fmt::format("  {:<12} {:>12}\n", tensor::name_of(static_cast<tensor::MemoryKind>(kind)),
+                          base::format_bytes(plan.memory.peak_by_kind[kind]));
+    }
+  }
+  return text;
+}
+
+HostMemory host_memory() {
+  HostMemory memory;
+  std::ifstream file("/proc/meminfo");
+  std::string name, unit;
+  std::uint64_t kibibytes = 0;
+  while (file >> name >> kibibytes) {
+    std::getline(file, unit);
+    if (name == "MemTotal:") {
+      memory.total = kibibytes * 1024;
+    } else if (name == "MemAvailable:") {
+      memory.available = kibibytes * 1024;
+    }
+  }
+  base::require(memory.total > 0, "/proc/meminfo does not tell how much memory the machine has");
+  return memory;
+}
+
+}  // namespace flyover::trainer

@@ -1,0 +1,49 @@
+// How much memory a run will take: one step of the real program on the device without data.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "devices/kernel_table.h"
+#include "nn/batch.h"
+#include "tensor/allocator.h"
+#include "trainer/step.h"
+
+namespace flyover::trainer {
+
+/// What is planned for.
+struct PlanRequest {
+  const base::Json* config = nullptr;  ///< config.json of the model
+  std::string config_source;
+  tensor::DType dtype = tensor::DType::kBf16;
+  StepOptions step;
+  std::vector<bool> frozen;      ///< per parameter; empty = none
+  nn::PackedTokens micro_batch;  ///< the largest of the run
+  devices::KernelTable like;     ///< the device whose workspaces count
+  int threads = 1;
+};
+
+struct MemoryPlan {
+  tensor::MemoryStatistics memory;
+  double flops_per_token = 0;  ///< training, on this micro-batch
+  std::int64_t parameters = 0;
+  double seconds = 0;  ///< that the planning took
+};
+
+/// Runs two micro-batches and an update of AdamW on `meta`.
+MemoryPlan plan_memory(const PlanRequest& request);
+
+/// A table of the peaks by kind, for people.
+std::string format_plan(const MemoryPlan& plan);
+
+/// Bytes of memory that this machine has free for new pages, and all that it has.
+struct HostMemory {
+  std::uint64_t available = 0;
+  std::uint64_t total = 0;
+};
+HostMemory host_memory();
+
+}  // namespace flyover::trainer

@@ -1,0 +1,105 @@
+#include "trainer/run_directory.h"
+
+#include <cmath>
+
+#include <fcntl.h>
+#include <nlohmann/json.hpp>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/files.h"
+#include "base/json.h"
+
+namespace flyover::trainer {
+namespace {
+
+namespace fs = std::filesystem;
+using base::Json;
+
+constexpr std::string_view kLockFile = ".lock";
+
+/// Whether a line of an earlier run stays when `stage` continues after `last_step`.
+bool keeps(const std::string& line, const std::string& stage, std::int64_t last_step) {
+  const Json json = Json::parse(line, nullptr, false);
+  if (!json.is_object() || !json.contains("step") || !json["step"].is_number_integer()) {
+    return false;
+  }
+  const bool same_stage = json.value("stage", std::string()) == stage;
+  return !same_stage || json["step"].get<std::int64_t>() <= last_step;
+}
+
+bool has_content(const fs::path& path) {
+  for (const auto& entry : fs::directory_iterator(path)) {
+    if (entry.path().filename() != kLockFile) {
+      return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace
+
+MetricsFile::MetricsFile(fs::path path, std::string stage, std::int64_t last_step)
+    : path_(std::move(path)), stage_(std::move(stage)) {
+  if (fs::exists(path_)) {
+    std::string kept;
+    const std::string contents = base::read_file(path_);
+    for (std::size_t begin = 0; begin < contents.size();) {
+      const std::size_t end = contents.find('\n', begin);
+      if (end == std::string::npos) {
+        break;  // a line that a killed process did not finish
+      }
+      const std::string line = contents.substr(begin, end - begin);
+      if (keeps(line, stage_, last_step)) {
+        kept += line + "\n";
+      }
+      begin = end + 1;
+    }
+    base::write_file_atomically(path_, kept);
+  }
+  file_.open(path_, std::ios::app);
+  base::require(file_.good(), "{}: cannot open for writing", path_.string());
+}
+
+void MetricsFile::append(std::int64_t step, const Metrics& metrics) {
+  Json json;
+  json["stage"] = stage_;
+  json["step"] = step;
+  for (const auto& [name, value] : metrics) {
+    json[name] = std::isfinite(value) ? Json(value) : Json(nullptr);
+  }
+  const std::string line = json.dump() + "\n";
+  file_.write(line.data(), static_cast<std::streamsize>(line.size()));
+  file_.flush();
+  base::require(file_.good(), "{}: cannot write (is the disk full?)", path_.string());
+}
+
+RunDirectory::RunDirectory(fs::path path, Mode mode) : path_(std::move(path)) {
+  std::error_code error;
+  base::require(!fs::exists(path_) || fs::is_directory(path_), "run_directory {}: is a file", path_.string());
+  if (mode == Mode::kNew) {
+    base::require(!fs::exists(path_) || !has_content(path_),
+                  "run_directory {}: holds another run already: continue it with --resume, or choose another directory",
+                  path_.string());
+    fs::create_directories(path_, error);
+    base::require(!error, "run_directory {}: cannot create it: {}", path_.string(), error.message());
+  } else {
+    base::require(fs::exists(path_), "run_directory {}: does not exist, there is nothing to resume", path_.string());
+  }
+  const fs::path lock_path = path_ / kLockFile;
+  lock_ = ::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  base::require(lock_ >= 0, "run_directory {}: cannot write to it", path_.string());
+  if (::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
+    ::close(lock_);
+    base::fail("run_directory {}: another process is working in it", path_.string());
+  }
+}
+
+RunDirectory::~RunDirectory() {
+  if (lock_ >= 0) {
+    ::close(lock_);
+  }
+}
+
+}  // namespace flyover::trainer

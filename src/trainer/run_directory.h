@@ -1,0 +1,55 @@
+// A run's directory: who owns it, its resolved recipe and its metrics.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace flyover::trainer {
+
+/// One line of metrics.jsonl: names (slash-grouped, as in the design) and values, in order.
+using Metrics = std::vector<std::pair<std::string, double>>;
+
+/// Appends to metrics.jsonl; each line is written whole and at once.
+class MetricsFile {
+ public:
+  /// Keeps the lines that a resumed run continues from: those of other stages, and those of `stage` up to `last_step`;
+  /// cut-off lines go.
+  MetricsFile(std::filesystem::path path, std::string stage, std::int64_t last_step);
+  /// Throws Error if it cannot be written (disk full).
+  void append(std::int64_t step, const Metrics& metrics);
+
+ private:
+  std::filesystem::path path_;
+  std::string stage_;
+  std::ofstream file_;
+};
+
+/// The directory of a run, held by one process at a time.
+class RunDirectory {
+ public:
+  enum class Mode : std::uint8_t { kNew, kResume };
+
+  /// kNew creates it; it must not exist, or be empty. kResume continues one. `recipe` is the resolved recipe; a resumed
+  /// run must have the same (or, for a directory without one yet, writes it). Throws Error naming what is in the way,
+  /// also where another process holds the directory.
+  RunDirectory(std::filesystem::path path, Mode mode);
+  RunDirectory(const RunDirectory&) = delete;
+  RunDirectory& operator=(const RunDirectory&) = delete;
+  ~RunDirectory();
+
+  const std::filesystem::path& path() const { return path_; }
+  std::filesystem::path recipe_file() const { return path_ / "recipe.yaml"; }
+  std::filesystem::path metrics_file() const { return path_ / "metrics.jsonl"; }
+
+ private:
+  std::filesystem::path path_;
+  int lock_ = -1;
+};
+
+}  // namespace flyover::trainer

@@ -1,0 +1,205 @@
+#include "trainer/trainer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <numeric>
+#include <utility>
+
+#include "base/error.h"
+#include "base/text.h"
+
+namespace flyover::trainer {
+namespace {
+
+constexpr double kGibibyte = 1024.0 * 1024.0 * 1024.0;
+constexpr std::size_t kMostRowsNamed = 20;
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+/// The sequences of a validation set that `most_tokens` allows (0 = all), in order.
+std::vector<std::uint32_t> validation_indices(const data::Dataset& dataset, std::int64_t most_tokens) {
+  std::vector<std::uint32_t> indices;
+  std::int64_t tokens = 0;
+  for (std::size_t i = 0; i < dataset.sequences.size(); ++i) {
+    tokens += dataset.sequences[i].length();
+    if (most_tokens > 0 && tokens > most_tokens && !indices.empty()) {
+      break;
+    }
+    indices.push_back(static_cast<std::uint32_t>(i));
+  }
+  return indices;
+}
+
+double flops_of(const models::LanguageModel& model, const std::vector<nn::PackedTokens>& micro_batches) {
+  double flops = 0;
+  for (const nn::PackedTokens& packed : micro_batches) {
+    flops += models::training_flops(model.summary(), static_cast<std::int64_t>(packed.tokens.size()),
+                                    nn::causal_pairs(packed.document_lengths));
+  }
+  return flops;
+}
+
+}  // namespace
+
+Trainer::Trainer(const TrainerParts& parts, TrainerOptions options) : parts_(parts), options_(std::move(options)) {
+  info_.stage = options_.stage;
+  info_.data_fingerprint = parts_.plan.fingerprint();
+  if (parts_.validation != nullptr) {
+    const auto indices = validation_indices(*parts_.validation, options_.validation_max_tokens);
+    validation_batches_ = data::micro_batches(*parts_.validation, indices, options_.micro_batch_tokens);
+  }
+}
+
+void Trainer::resume_from(const CheckpointInfo& info) {
+  base::require(
+      info.data_fingerprint == info_.data_fingerprint,
+      "the checkpoint of step {} was trained on other data or in another order: the files, the tokenizer or the "
+      "recipe have changed since; restore them, or start a new run",
+      info.step);
+  base::require(info.step <= parts_.plan.steps(), "the checkpoint of step {} is behind the end of a run of {} steps",
+                info.step, parts_.plan.steps());
+  info_ = info;
+}
+
+Outcome Trainer::run() {
+  std::int64_t saved_step = info_.step;
+  while (info_.step < parts_.plan.steps()) {
+    if (parts_.interruption.requested()) {
+      if (saved_step != info_.step || info_.step == 0) {
+        save();
+      }
+      return Outcome::kInterrupted;
+    }
+    train_step();
+    const bool last = info_.step == parts_.plan.steps();
+    const bool validation_due = options_.validation_every > 0 && info_.step % options_.validation_every == 0;
+    info_.validation_loss.reset();
+    if (!validation_batches_.empty() && (last || validation_due)) {
+      validate();
+    }
+    const bool checkpoint_due = options_.checkpoint_every > 0 && info_.step % options_.checkpoint_every == 0;
+    const bool new_best = options_.keep_best && info_.validation_loss && info_.best_step == info_.step;
+    if (last || checkpoint_due || new_best) {
+      save();
+      saved_step = info_.step;
+    }
+  }
+  parts_.progress.finish();
+  return Outcome::kCompleted;
+}
+
+void Trainer::train_step() {
+  const double begin = now();
+  const auto batch = parts_.plan.batch(info_.step);
+  const auto micro_batches = data::micro_batches(parts_.plan.dataset(), batch, options_.micro_batch_tokens);
+  std::int64_t tokens = 0;
+  for (const nn::PackedTokens& packed : micro_batches) {
+    tokens += static_cast<std::int64_t>(packed.tokens.size());
+  }
+  const double data_done = now();
+  const Gradients gradients = compute_gradients(parts_.model, parts_.stream, micro_batches, options_.step);
+  const double backward_done = now();
+  const double factor = optim::learning_rate_factor(options_.schedule, info_.step);
+  if (gradients.finite()) {
+    parts_.optimizer.step(info_.step + 1, factor, gradients.coefficient);
+  } else {
+    handle_nonfinite(micro_batches, gradients);
+    ++info_.skipped_steps;
+  }
+  parts_.stream.synchronize();
+  const double end = now();
+  ++info_.step;
+  info_.tokens_seen += tokens;
+
+  const double seconds = end - begin;
+  const double per_token = seconds / static_cast<double>(tokens);
+  recent_seconds_per_token_ =
+      recent_seconds_per_token_ == 0 ? per_token : 0.9 * recent_seconds_per_token_ + 0.1 * per_token;
+  if (info_.step % options_.logging_every != 0 && info_.step != parts_.plan.steps() && info_.step != 1) {
+    return;
+  }
+  StepReport report;
+  report.step = info_.step;
+  report.total_steps = parts_.plan.steps();
+  report.loss = gradients.loss;
+  report.grad_norm = gradients.grad_norm;
+  report.learning_rate = options_.learning_rate * factor;
+  report.tokens_per_second = static_cast<double>(tokens) / seconds;
+  report.mfu = options_.peak_flops > 0 ? flops_of(parts_.model, micro_batches) / seconds / options_.peak_flops : 0;
+  const double mean_tokens = static_cast<double>(info_.tokens_seen) / static_cast<double>(info_.step);
+  report.remaining_seconds =
+      recent_seconds_per_token_ * mean_tokens * static_cast<double>(parts_.plan.steps() - info_.step);
+  parts_.progress.show(report);
+  Metrics metrics = {{"loss", report.loss},
+                     {"grad_norm", report.grad_norm},
+                     {"learning_rate", report.learning_rate},
+                     {"tokens_per_second", report.tokens_per_second},
+                     {"tokens_seen", static_cast<double>(info_.tokens_seen)},
+                     {"memory/peak_gib", static_cast<double>(parts_.stream.allocator().statistics().peak) / kGibibyte},
+                     {"time/data", data_done - begin},
+                     {"time/forward_backward", backward_done - data_done},
+                     {"time/optimizer", end - backward_done}};
+  if (report.mfu > 0) {
+    metrics.emplace_back("mfu", report.mfu);
+  }
+  if (info_.skipped_steps > 0) {
+    metrics.emplace_back("skipped_steps", static_cast<double>(info_.skipped_steps));
+  }
+  parts_.metrics.append(info_.step, metrics);
+}
+
+void Trainer::handle_nonfinite(const std::vector<nn::PackedTokens>& micro_batches, const Gradients& gradients) {
+  const std::string culprit =
+      find_non_finite(parts_.model, parts_.stream).value_or("only the sum of the losses or norms");
+  if (options_.skip_nonfinite) {
+    parts_.progress.note(fmt::format("step {}: loss {}, gradient norm {}: skipped ({})", info_.step + 1, gradients.loss,
+                                     gradients.grad_norm, culprit));
+    return;
+  }
+  const auto guilty = find_non_finite_micro_batches(parts_.model, parts_.stream, micro_batches, options_.step);
+  const auto batch = parts_.plan.batch(info_.step);
+  const data::Dataset& dataset = parts_.plan.dataset();
+  std::string rows;
+  std::size_t named = 0, index = 0;
+  for (std::size_t i = 0; i < micro_batches.size(); ++i) {
+    const bool blamed = guilty.empty() || std::find(guilty.begin(), guilty.end(), i) != guilty.end();
+    for (std::size_t document = 0; document < micro_batches[i].document_lengths.size(); ++document, ++index) {
+      if (blamed && named < kMostRowsNamed) {
+        const data::Sequence& sequence = dataset.sequences[batch[index]];
+        rows += fmt::format("{}{}:{}", named == 0 ? "" : ", ",
+                            dataset.source_names[static_cast<std::size_t>(sequence.source)], sequence.row);
+      }
+      named += blamed ? 1 : 0;
+    }
+  }
+  if (named > kMostRowsNamed) {
+    rows += fmt::format(" and {} more", named - kMostRowsNamed);
+  }
+  base::fail(
+      "step {}: loss {}, gradient norm {}; first tensor affected: {}; rows of the micro-batches that cause it: {}. The "
+      "weights are those of step {}. Lower the learning rate, look at these rows, or set on_nonfinite: skip",
+      info_.step + 1, gradients.loss, gradients.grad_norm, culprit, rows, info_.step);
+}
+
+void Trainer::validate() {
+  const double loss = evaluate_loss(parts_.model, parts_.stream, validation_batches_, options_.step);
+  info_.validation_loss = loss;
+  const bool best = !info_.best_validation_loss || loss < *info_.best_validation_loss;
+  if (best) {
+    info_.best_validation_loss = loss;
+    info_.best_step = info_.step;
+  }
+  parts_.metrics.append(info_.step, {{"validation/loss", loss}});
+  parts_.progress.note(fmt::format("step {}/{}  validation loss {:.4f}{}", info_.step, parts_.plan.steps(), loss,
+                                   best ? " (best)" : ""));
+}
+
+void Trainer::save() {
+  parts_.checkpoints.save(info_, parts_.model, parts_.optimizer, parts_.stream);
+  parts_.checkpoints.retain(options_.keep, options_.keep_best ? info_.best_step : 0);
+}
+
+}  // namespace flyover::trainer

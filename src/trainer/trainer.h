@@ -1,0 +1,75 @@
+// The step loop: batches in order, validation, metrics, checkpoints, interruption and resumption.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "data/batches.h"
+#include "models/language_model.h"
+#include "optim/optimizer.h"
+#include "optim/schedule.h"
+#include "trainer/interruption.h"
+#include "trainer/progress.h"
+#include "trainer/run_directory.h"
+#include "trainer/step.h"
+#include "trainer/training_state.h"
+
+namespace flyover::trainer {
+
+struct TrainerOptions {
+  std::string stage;
+  StepOptions step;
+  optim::Schedule schedule;
+  double learning_rate = 0;  ///< peak, for reports
+  std::int64_t micro_batch_tokens = 0;
+  std::int64_t logging_every = 1;
+  std::int64_t checkpoint_every = 0;  ///< 0 = only at the end
+  std::int64_t keep = 2;
+  bool keep_best = true;
+  std::int64_t validation_every = 0;       ///< 0 = only at the end
+  std::int64_t validation_max_tokens = 0;  ///< 0 = all
+  bool skip_nonfinite = false;
+  double peak_flops = 0;  ///< for MFU; 0 = not known
+};
+
+enum class Outcome : std::uint8_t { kCompleted, kInterrupted };
+
+/// What one stage's training works on. Everything outlives the trainer.
+struct TrainerParts {
+  models::LanguageModel& model;
+  tensor::Stream& stream;
+  optim::Optimizer& optimizer;
+  const data::BatchPlan& plan;
+  const data::Dataset* validation;  ///< null = none
+  const CheckpointDirectory& checkpoints;
+  MetricsFile& metrics;
+  Progress& progress;
+  const InterruptionWatch& interruption;
+};
+
+class Trainer {
+ public:
+  Trainer(const TrainerParts& parts, TrainerOptions options);
+
+  /// Continues from a loaded checkpoint. Throws Error if its data differ from this run's.
+  void resume_from(const CheckpointInfo& info);
+  /// Trains to the end of the plan, or until an interruption; the state is saved either way. Throws Error naming step,
+  /// rows and tensor on a non-finite loss or gradient (unless skipped), and for a full disk.
+  Outcome run();
+  const CheckpointInfo& info() const { return info_; }
+
+ private:
+  void train_step();
+  void handle_nonfinite(const std::vector<nn::PackedTokens>& micro_batches, const Gradients& gradients);
+  void validate();
+  void save();
+
+  TrainerParts parts_;
+  TrainerOptions options_;
+  CheckpointInfo info_;
+  std::vector<nn::PackedTokens> validation_batches_;
+  double recent_seconds_per_token_ = 0;
+};
+
+}  // namespace flyover::trainer
