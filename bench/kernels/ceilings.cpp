@@ -1,10 +1,10 @@
 #include "ceilings.h"
 
-#include <chrono>
 #include <cstdint>
 #include <vector>
 
 #include <immintrin.h>
+#include <time.h>
 
 #include "base/threads.h"
 
@@ -86,8 +86,10 @@ __attribute__((target("avx2,fma"), noinline)) float multiply_add_avx2(std::int64
 
 }  // namespace
 
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+double now(int threads) {
+  timespec time{};
+  ::clock_gettime(threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
 }
 
 double measure_peak(InstructionSet set, kernels::DType dtype, int threads) {
@@ -102,10 +104,10 @@ double measure_peak(InstructionSet set, kernels::DType dtype, int threads) {
     operations = 24.0 * 32 * 2;
   }
   std::vector<float> results(static_cast<std::size_t>(threads));
-  const double begin = now();
+  const double begin = now(threads);
   base::parallel_for(threads, threads,
                      [&](std::int64_t item) { results[static_cast<std::size_t>(item)] = loop(kRounds); });
-  const double seconds = now() - begin;
+  const double seconds = now(threads) - begin;
   volatile float keep = results[0];
   static_cast<void>(keep);
   return operations * kRounds * threads / seconds;
@@ -116,7 +118,7 @@ double measure_read_bandwidth(int threads) {
   constexpr std::int64_t kItems = 64;
   const std::size_t words = memory.size() / kItems;
   std::vector<std::uint64_t> sums(kItems);
-  const double begin = now();
+  const double begin = now(threads);
   base::parallel_for(threads, kItems, [&](std::int64_t item) {
     const std::uint64_t* from = memory.data() + static_cast<std::size_t>(item) * words;
     std::uint64_t sum = 0;
@@ -125,7 +127,7 @@ double measure_read_bandwidth(int threads) {
     }
     sums[static_cast<std::size_t>(item)] = sum;
   });
-  const double seconds = now() - begin;
+  const double seconds = now(threads) - begin;
   volatile std::uint64_t keep = sums[0];
   static_cast<void>(keep);
   return static_cast<double>(memory.size() * 8) / seconds;

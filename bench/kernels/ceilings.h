@@ -6,8 +6,9 @@
 
 namespace flyover::bench {
 
-/// Seconds since some moment.
-double now();
+/// Seconds since some moment: of this thread's CPU time for one thread, so that other programs on the machine disturb
+/// less; of the wall clock otherwise.
+double now(int threads = 0);
 
 /// FLOP/s of one short run (about 0.3 ms) of independent multiply-adds on each of `threads` threads, with the
 /// instruction that products of this type use.

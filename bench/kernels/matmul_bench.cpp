@@ -14,8 +14,8 @@
 
 #include "base/error.h"
 #include "base/threads.h"
-#include "devices/cpu/families.h"
 #include "ceilings.h"
+#include "devices/cpu/families.h"
 #include "matmul_onednn.h"
 
 namespace flyover::bench {
@@ -79,10 +79,10 @@ struct Operand {
 };
 
 template <typename Function>
-double seconds_of(Function&& function) {
-  const double begin = now();
+double seconds_of(int threads, Function&& function) {
+  const double begin = now(threads);
   function();
-  return now() - begin;
+  return now(threads) - begin;
 }
 
 std::string name_of(const Shape& shape, DType dtype) {
@@ -139,13 +139,13 @@ void run(const Shape& shape, DType dtype, const Settings& settings) {
     if (memory_bound) {
       bandwidth = std::max(bandwidth, measure_read_bandwidth(settings.threads));
     }
-    ours = std::min(ours, seconds_of([&] {
+    ours = std::min(ours, seconds_of(settings.threads, [&] {
                       for (const kernels::MatMul& product : products) {
                         entry(&product, {workspace.get(), workspace_bytes, settings.threads});
                       }
                     }));
     if (peers[0]) {
-      theirs = std::min(theirs, seconds_of([&] {
+      theirs = std::min(theirs, seconds_of(settings.threads, [&] {
                           for (const auto& peer : peers) {
                             peer();
                           }

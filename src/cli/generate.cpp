@@ -70,9 +70,13 @@ std::vector<std::int32_t> encode_prompt(const LoadedModel& loaded, const std::st
   return loaded.start.tokenizer.encode(loaded.start.chat_template->render(conversation, true));
 }
 
-std::string text_of(const LoadedModel& loaded, const rollout::Completion& completion) {
+/// What the completion adds to the text of the prompt (some decoders treat the first token of a text specially).
+std::string text_of(const LoadedModel& loaded, std::vector<std::int32_t> prompt,
+                    const rollout::Completion& completion) {
+  const std::size_t before = loaded.start.tokenizer.decode(prompt).size();
   const std::size_t stop = completion.finish == rollout::FinishReason::kStop ? 1 : 0;
-  return loaded.start.tokenizer.decode(std::span(completion.tokens).first(completion.tokens.size() - stop));
+  prompt.insert(prompt.end(), completion.tokens.begin(), completion.tokens.end() - static_cast<std::ptrdiff_t>(stop));
+  return loaded.start.tokenizer.decode(prompt).substr(before);
 }
 
 int generate(const Options& options) {
@@ -93,7 +97,7 @@ int generate(const Options& options) {
   rollout::Generator generator(*loaded.model, loaded.stream, {slots, longest + options.max_new_tokens, 1024});
   const auto completions = generator.generate(tokens, sampling_of(options, loaded));
   for (std::size_t i = 0; i < prompts.size(); ++i) {
-    const std::string text = text_of(loaded, completions[i]);
+    const std::string text = text_of(loaded, tokens[i], completions[i]);
     if (options.json) {
       const base::Json line = {
           {"prompt", prompts[i]},
@@ -138,7 +142,7 @@ int chat(const Options& options) {
           std::fflush(stdout);
         });
     fmt::print("{}\n", decoder.finish());
-    conversation.messages.push_back(data::text_message("assistant", text_of(loaded, completions.front())));
+    conversation.messages.push_back(data::text_message("assistant", text_of(loaded, prompt, completions.front())));
   }
 }
 

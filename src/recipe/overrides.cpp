@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "base/utf8.h"
 #include "recipe/schema.h"
 
 namespace flyover::recipe {
@@ -189,6 +190,8 @@ void enter(Cursor& cursor, const std::string& step) {
 void apply_override(Node& root, std::string_view argument) {
   const std::size_t equals = argument.find('=');
   base::require(equals != std::string_view::npos && equals > 0, "--set {}: expected path.to.key=value",
+                quote(argument));
+  base::require(base::find_invalid_utf8(argument) == std::string_view::npos, "--set {}: not valid UTF-8",
                 quote(argument));
   Node value = parse_yaml(argument.substr(equals + 1), fmt::format("--set {}", quote(argument)));
   set_place(value);

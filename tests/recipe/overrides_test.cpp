@@ -108,7 +108,9 @@ TEST(Overrides, WhatIsWrongIsSaidWithTheOption) {
   };
   begins_with("seed={a: 1", "--set \"seed={a: 1\":");
   begins_with("seed=\"1", "--set \"seed=\\\"1\":2:1: not valid YAML: ");
-  begins_with("seed=\xff", "--set \"seed=\xEF\xBF\xBD\":1:1: not valid UTF-8: byte 0xff");
+  EXPECT_EQ(message_of(kShortRecipe, {"seed=\xff"}), "--set \"seed=\xEF\xBF\xBD\": not valid UTF-8");
+  EXPECT_EQ(message_of(kLongRecipe, {"model.random.config.\xAE=1"}),
+            "--set \"model.random.config.\xEF\xBF\xBD=1\": not valid UTF-8");
 }
 
 }  // namespace

@@ -23,6 +23,13 @@ std::unique_ptr<models::LanguageModel> tiny_llama(bool tied) {
   return models::make_model(base::parse_json(config, "config.json"), "config.json");
 }
 
+std::unique_ptr<models::LanguageModel> small_llama() {
+  const std::string config = R"({"model_type": "llama", "vocab_size": 97, "hidden_size": 72, "intermediate_size": 100,
+    "num_hidden_layers": 2, "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 20,
+    "max_position_embeddings": 512, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": false})";
+  return models::make_model(base::parse_json(config, "config.json"), "config.json");
+}
+
 void write_doubles(tensor::Stream& stream, const tensor::Tensor& tensor, const std::vector<double>& values) {
   base::check(static_cast<std::int64_t>(values.size()) == tensor.elements(), "{} values for {}", values.size(),
               kernels::to_string(tensor.view()));

@@ -10,6 +10,9 @@
 
 namespace flyover::tests {
 
+/// A Llama large enough for several attention tiles, blocks and odd edges; no storage yet.
+std::unique_ptr<models::LanguageModel> small_llama();
+
 /// A device with its allocator and one stream.
 struct Machine {
   explicit Machine(std::unique_ptr<devices::Device> device_);

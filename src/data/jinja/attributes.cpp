@@ -265,10 +265,8 @@ Value get_slice(const Value& object, const Value& start, const Value& stop, cons
     }
     case Kind::kUndefined:
       base::fail("{}: it cannot be sliced", object.undefined_hint());
-    case Kind::kRange:
-      base::fail("a slice of a range is not supported (put `| list` before it)");
     default:
-      return Value::undefined(fmt::format("'{}' object cannot be sliced", type_name(object)));
+      base::fail("a slice of a '{}' is not supported", type_name(object));
   }
 }
 

@@ -17,7 +17,7 @@ namespace {
 
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
 
-/// Calls body(weight), where weight(j, lanes) is the vector of weights from column j, or nothing where there are none.
+/// weight.times(value, j, lanes) is the value times the weights from column j, or the value where there are none.
 struct NoWeight {
   template <typename Lanes>
   HWY_INLINE Vector times(Vector value, std::int64_t, Lanes) const {

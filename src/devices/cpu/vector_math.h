@@ -169,8 +169,8 @@ HWY_INLINE void for_each_vector_or_pair(std::int64_t count, const Body& body) {
   for_each_vector(count - paired, [&](std::int64_t i, auto lanes) FLYOVER_VECTOR_BODY { body(paired + i, lanes); });
 }
 
-/// Folds `count` elements into four vectors, body(vector, first_element, lanes) -> vector, started with `start`; vector
-/// number i goes to the fourfold i % 4. Which element meets which lane depends on `count` alone. The caller combines.
+/// Folds `count` elements into four vectors by body(vector, first_element, lanes) -> vector, each started with `start`.
+/// Which element meets which lane of which vector depends on `count` alone. The caller combines them.
 struct Fourfold {
   Vector part[4];
 };

@@ -205,8 +205,8 @@ TEST_P(AttentionContract, ExponentialsAreAccurateAndTheSameInEveryLane) {
                             -31.0f, -47.0f, -63.0f, -80.0f}) {
     const double expected = std::exp(static_cast<double>(score)) / (1 + std::exp(static_cast<double>(score)));
     const double y = odds(set(), one, score, 0, 1);
-    // In f32 the argument's own rounding adds to the error of the exponential.
-    const double tolerance = is_bf16 ? 0.004 : 3e-7 + 1.2e-7 * std::abs(static_cast<double>(score));
+    // In f32 the rounding of the argument adds to the error of the exponential; bf16 rounds p and y, by 2^-8 at most.
+    const double tolerance = is_bf16 ? 0.008 : 3e-7 + 1.2e-7 * std::abs(static_cast<double>(score));
     EXPECT_NEAR(y / expected, 1.0, tolerance) << score;
     for (std::int64_t lane = 2; lane < 64; lane += 3) {
       EXPECT_EQ(odds(set(), one, score, 0, lane), y) << score << ", lane " << lane;

@@ -39,7 +39,7 @@ double largest_difference(const std::vector<double>& actual, const std::vector<d
   return largest;
 }
 
-/// bf16 has 8 significant bits: one rounding is off by up to 2^-9 = 0.002 of the value. Attention rounds its result,
+/// bf16 has 8 significant bits: one rounding is off by up to 2^-8 = 0.004 of the value. Attention rounds its result,
 /// the probabilities and ds; its gradients also see the rounded y.
 void expect_right(InstructionSet set, const TrainingCase& one, int threads) {
   SCOPED_TRACE(testing::Message() << name_of(set) << ", " << to_string(one.sizes));

@@ -1,0 +1,150 @@
+// Order of training and splitting into micro-batches.
+#include "data/batches.h"
+
+#include <cmath>
+#include <map>
+#include <set>
+
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "devices/reference/device.h"
+#include "support/model_fixture.h"
+#include "trainer/step.h"
+
+namespace flyover::data {
+namespace {
+
+Dataset dataset_of(std::int64_t count, std::int64_t sources = 1) {
+  Dataset dataset;
+  for (std::int64_t source = 0; source < sources; ++source) {
+    dataset.source_names.push_back("s");
+    dataset.source_weights.push_back(1.0);
+  }
+  for (std::int64_t i = 0; i < count; ++i) {
+    Sequence sequence;
+    const auto length = static_cast<std::size_t>(3 + i % 5);
+    for (std::size_t t = 0; t < length; ++t) {
+      sequence.tokens.push_back(static_cast<std::int32_t>((static_cast<std::size_t>(i) + t) % 11));
+    }
+    sequence.trained.assign(length, 1);
+    sequence.trained[0] = 0;
+    sequence.source = i % sources;
+    dataset.sequences.push_back(sequence);
+  }
+  return dataset;
+}
+
+TEST(BatchPlan, EveryEpochVisitsEverySequenceOnce) {
+  const Dataset dataset = dataset_of(23);
+  BatchOptions options;
+  options.batch_sequences = 4;
+  options.epochs = 3;
+  const BatchPlan plan(dataset, options);
+  std::map<std::uint32_t, int> visits;
+  std::vector<std::uint32_t> order;
+  for (std::int64_t step = 0; step < plan.steps(); ++step) {
+    for (const std::uint32_t index : plan.batch(step)) {
+      ++visits[index];
+      order.push_back(index);
+    }
+    EXPECT_TRUE(plan.batch(step).size() == 4u || step + 1 == plan.steps());
+  }
+  EXPECT_EQ(visits.size(), 23u);
+  for (const auto& [index, count] : visits) {
+    EXPECT_EQ(count, 3) << index;
+  }
+  const std::vector<std::uint32_t> first(order.begin(), order.begin() + 23),
+      second(order.begin() + 23, order.begin() + 46);
+  EXPECT_NE(first, second);
+}
+
+TEST(BatchPlan, TokensBoundTheBatch) {
+  const Dataset dataset = dataset_of(40);
+  BatchOptions options;
+  options.batch_tokens = 16;
+  options.max_steps = 30;
+  const BatchPlan plan(dataset, options);
+  EXPECT_EQ(plan.steps(), 30);
+  for (std::int64_t step = 0; step < plan.steps(); ++step) {
+    std::int64_t tokens = 0;
+    for (const std::uint32_t index : plan.batch(step)) {
+      tokens += dataset.sequences[index].length();
+    }
+    EXPECT_LE(tokens, 16);
+    EXPECT_GE(tokens, 16 - 7 + 1);
+  }
+  options.batch_tokens = 5;
+  EXPECT_THROW(BatchPlan(dataset, options), base::Error);
+}
+
+TEST(BatchPlan, WeightsScaleHowOftenASourceIsSeen) {
+  Dataset dataset = dataset_of(40, 2);
+  dataset.source_weights = {0.5, 2.0};
+  BatchOptions options;
+  options.batch_sequences = 5;
+  options.epochs = 1;
+  const BatchPlan plan(dataset, options);
+  std::map<std::int64_t, int> seen;
+  for (std::int64_t step = 0; step < plan.steps(); ++step) {
+    for (const std::uint32_t index : plan.batch(step)) {
+      ++seen[dataset.sequences[index].source];
+    }
+  }
+  EXPECT_EQ(seen[0], 10);
+  EXPECT_EQ(seen[1], 40);
+}
+
+TEST(BatchPlan, FingerprintFollowsDataSeedAndOptions) {
+  Dataset dataset = dataset_of(20);
+  BatchOptions options;
+  options.batch_sequences = 4;
+  options.epochs = 1;
+  std::set<std::uint64_t> prints = {BatchPlan(dataset, options).fingerprint()};
+  EXPECT_EQ(prints.count(BatchPlan(dataset, options).fingerprint()), 1u);
+  options.seed = 1;
+  prints.insert(BatchPlan(dataset, options).fingerprint());
+  options.batch_sequences = 5;
+  prints.insert(BatchPlan(dataset, options).fingerprint());
+  dataset.sequences[3].tokens[1] += 1;
+  prints.insert(BatchPlan(dataset, options).fingerprint());
+  EXPECT_EQ(prints.size(), 4u);
+}
+
+TEST(MicroBatches, LossAndGradientsDoNotDependOnTheSplit) {
+  const Dataset dataset = dataset_of(12);
+  std::vector<std::uint32_t> batch;
+  for (std::uint32_t i = 0; i < 12; ++i) {
+    batch.push_back(i);
+  }
+  std::vector<double> expected;
+  double expected_loss = 0;
+  for (const std::int64_t tokens : {1000, 1, 9, 20}) {
+    tests::Machine machine(devices::reference::make_device());
+    const auto model = tests::tiny_llama(true);
+    model->parameters().allocate(machine.stream, tensor::DType::kF32, autograd::ParameterUse::kTraining);
+    tests::randomise(*model, machine.stream, 0.3, 1);
+    const auto gradients =
+        trainer::compute_gradients(*model, machine.stream, micro_batches(dataset, batch, tokens), {});
+    std::vector<double> found;
+    for (const auto& parameter : model->parameters().all()) {
+      const auto values = tests::read_doubles(machine.stream, parameter.gradient);
+      found.insert(found.end(), values.begin(), values.end());
+    }
+    if (expected.empty()) {
+      expected = found;
+      expected_loss = gradients.loss;
+      continue;
+    }
+    double error = 0, norm = 0;
+    for (std::size_t i = 0; i < found.size(); ++i) {
+      error += (found[i] - expected[i]) * (found[i] - expected[i]);
+      norm += expected[i] * expected[i];
+    }
+    EXPECT_LT(std::sqrt(error / norm), 1e-6) << tokens;
+    EXPECT_NEAR(gradients.loss, expected_loss, 1e-6 * expected_loss) << tokens;
+  }
+}
+
+}  // namespace
+}  // namespace flyover::data

@@ -1,0 +1,251 @@
+// A run that is interrupted and resumed gives the same bits as one that is not, on every device; and it gives the same
+// bits on the device that delays everything.
+#include <csignal>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "base/random.h"
+#include "devices/cpu/device.h"
+#include "devices/delayed/device.h"
+#include "devices/reference/device.h"
+#include "support/model_fixture.h"
+#include "support/shared_data.h"
+#include "trainer/trainer.h"
+
+namespace flyover::trainer {
+namespace {
+
+using tensor::DType;
+
+data::Dataset make_dataset() {
+  const base::Random random(4, base::RandomPurpose::kTest);
+  data::Dataset dataset;
+  dataset.source_names = {"generated"};
+  dataset.source_weights = {1.0};
+  std::uint64_t position = 0;
+  for (std::int64_t row = 1; row <= 20; ++row) {
+    data::Sequence sequence;
+    const std::uint64_t length = 4 + random.below(position++, 20);
+    for (std::uint64_t i = 0; i < length; ++i) {
+      sequence.tokens.push_back(static_cast<std::int32_t>(random.below(position++, 11)));
+      sequence.trained.push_back(i > 1 ? 1 : 0);
+    }
+    sequence.row = row;
+    dataset.sequences.push_back(sequence);
+  }
+  return dataset;
+}
+
+/// `max_steps` 0 = to the end of the epochs.
+data::BatchOptions batch_options(std::int64_t max_steps) {
+  data::BatchOptions options;
+  options.max_steps = max_steps;
+  options.seed = 3;
+  options.batch_tokens = 60;
+  options.epochs = 2;
+  return options;
+}
+
+TrainerOptions trainer_options() {
+  TrainerOptions options;
+  options.stage = "test";
+  options.learning_rate = 1e-2;
+  options.micro_batch_tokens = 32;
+  options.checkpoint_every = 3;
+  options.schedule.total_steps = 10;
+  return options;
+}
+
+/// One process's worth of training.
+struct Training {
+  Training(std::unique_ptr<devices::Device> device, DType dtype, const std::filesystem::path& path,
+           std::int64_t max_steps = 0)
+      : machine(std::move(device)),
+        model(tests::tiny_llama(true)),
+        dataset(make_dataset()),
+        plan(dataset, batch_options(max_steps)),
+        checkpoints(path / "checkpoints"),
+        metrics_path(path / "metrics.jsonl"),
+        progress(output) {
+    model->parameters().allocate(machine.stream, dtype, autograd::ParameterUse::kTraining);
+    tests::randomise(*model, machine.stream, 0.2, 1);
+    optimizer = std::make_unique<optim::AdamWOptimizer>(
+        machine.stream, model->parameters(),
+        std::vector<optim::ParameterSettings>(model->parameters().all().size(), {1e-2, 0.1}),
+        optim::AdamWOptimizer::Options{});
+  }
+  ~Training() { std::fclose(output); }
+
+  Outcome run(bool resume, TrainerOptions options = trainer_options()) {
+    std::optional<CheckpointInfo> info;
+    if (resume && !checkpoints.steps().empty()) {
+      info = checkpoints.load(checkpoints.steps().back(), *model, *optimizer, machine.stream);
+    }
+    MetricsFile metrics(metrics_path, "test", info ? info->step : 0);
+    Trainer trainer({*model, machine.stream, *optimizer, plan, &dataset, checkpoints, metrics, progress, interruption},
+                    options);
+    if (info) {
+      trainer.resume_from(*info);
+    }
+    const Outcome outcome = trainer.run();
+    last = trainer.info();
+    return outcome;
+  }
+
+  /// Every bit of the weights and the optimizer.
+  std::vector<std::vector<double>> state() {
+    std::vector<std::vector<double>> result;
+    for (const auto& parameter : model->parameters().all()) {
+      result.push_back(tests::read_doubles(machine.stream, parameter.value));
+      result.push_back(tests::read_doubles(machine.stream, parameter.master));
+    }
+    for (const auto& entry : optimizer->state()) {
+      result.push_back(tests::read_doubles(machine.stream, entry.tensor));
+    }
+    return result;
+  }
+
+  tests::Machine machine;
+  std::unique_ptr<models::LanguageModel> model;
+  data::Dataset dataset;
+  data::BatchPlan plan;
+  CheckpointDirectory checkpoints;
+  std::filesystem::path metrics_path;
+  std::FILE* output = std::fopen("/dev/null", "w");
+  Progress progress;
+  InterruptionWatch interruption;
+  std::unique_ptr<optim::AdamWOptimizer> optimizer;
+  CheckpointInfo last;
+};
+
+std::unique_ptr<devices::Device> cpu_device() {
+  return devices::cpu::make_device(2, devices::cpu::available_instruction_sets().back());
+}
+
+class Resume : public testing::TestWithParam<DType> {};
+
+TEST_P(Resume, ContinuingFromEveryStepGivesTheSameBits) {
+  const tests::TemporaryDirectory whole_directory;
+  Training whole(cpu_device(), GetParam(), whole_directory.path());
+  ASSERT_EQ(whole.run(false), Outcome::kCompleted);
+  const auto expected = whole.state();
+  const std::int64_t steps = whole.plan.steps();
+  ASSERT_GE(steps, 6);
+  for (std::int64_t stop = 1; stop < steps; ++stop) {
+    const tests::TemporaryDirectory directory;
+    {
+      Training first(cpu_device(), GetParam(), directory.path(), stop);
+      first.run(false);
+      // What a run of all steps would have saved here: the same state, with the fingerprint of the whole plan.
+      CheckpointInfo info = first.last;
+      info.data_fingerprint = whole.plan.fingerprint();
+      first.checkpoints.save(info, *first.model, *first.optimizer, first.machine.stream);
+    }
+    Training second(cpu_device(), GetParam(), directory.path());
+    ASSERT_EQ(second.run(true), Outcome::kCompleted);
+    EXPECT_EQ(second.last.step, steps);
+    EXPECT_EQ(second.state(), expected) << "interrupted after step " << stop;
+  }
+}
+
+TEST_P(Resume, ASignalStopsAfterTheStepAndSaves) {
+  const tests::TemporaryDirectory directory;
+  Training whole(cpu_device(), GetParam(), directory.path() / "whole");
+  std::filesystem::create_directories(directory.path() / "whole");
+  whole.run(false);
+  {
+    std::filesystem::create_directories(directory.path() / "cut");
+    Training first(cpu_device(), GetParam(), directory.path() / "cut");
+    std::raise(SIGTERM);
+    EXPECT_EQ(first.run(false), Outcome::kInterrupted);
+  }
+  Training second(cpu_device(), GetParam(), directory.path() / "cut");
+  EXPECT_EQ(second.run(true), Outcome::kCompleted);
+  EXPECT_EQ(second.state(), whole.state());
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, Resume, testing::Values(DType::kF32, DType::kBf16),
+                         [](const auto& parameters) { return std::string(kernels::name_of(parameters.param)); });
+
+TEST(Delayed, TrainingGivesTheBitsOfTheReference) {
+  const tests::TemporaryDirectory directory;
+  std::filesystem::create_directories(directory.path() / "a");
+  Training reference(devices::reference::make_device(), DType::kBf16, directory.path() / "a");
+  reference.run(false);
+  const auto expected = reference.state();
+  for (const std::uint64_t seed : {1u, 2u}) {
+    const auto path = directory.path() / std::to_string(seed);
+    std::filesystem::create_directories(path);
+    Training delayed(devices::delayed::make_device(seed, std::size_t{4} << 30), DType::kBf16, path);
+    delayed.run(false);
+    EXPECT_EQ(delayed.state(), expected) << seed;
+  }
+}
+
+TEST(Delayed, TheHostCannotTouchDeviceMemory) {
+  tests::Machine machine(devices::delayed::make_device(1, std::size_t{1} << 30));
+  const tensor::Tensor tensor = machine.stream.zeros({4}, DType::kF32);
+  EXPECT_DEATH({ *static_cast<volatile float*>(tensor.view().data) = 1.0f; }, "");
+}
+
+TEST(Nonfinite, StopsNamingStepRowAndTensor) {
+  const tests::TemporaryDirectory directory;
+  Training training(cpu_device(), DType::kF32, directory.path());
+  auto& norm = training.model->parameters().all().back();
+  std::vector<double> values = tests::read_doubles(training.machine.stream, norm.value);
+  values[2] = std::numeric_limits<double>::infinity();
+  tests::write_doubles(training.machine.stream, norm.value, values);
+  try {
+    training.run(false);
+    FAIL();
+  } catch (const base::Error& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr("step 1"));
+    EXPECT_THAT(error.what(), testing::HasSubstr("parameter model.norm.weight (element 2)"));
+    EXPECT_THAT(error.what(), testing::HasSubstr("generated:"));
+  }
+}
+
+TEST(Nonfinite, SkippedStepsAreCountedAndChangeNothing) {
+  const tests::TemporaryDirectory directory;
+  Training training(cpu_device(), DType::kF32, directory.path());
+  auto& norm = training.model->parameters().all().back();
+  std::vector<double> values = tests::read_doubles(training.machine.stream, norm.value);
+  values[2] = std::numeric_limits<double>::quiet_NaN();
+  tests::write_doubles(training.machine.stream, norm.value, values);
+  const auto before = tests::read_doubles(training.machine.stream, training.model->parameters().all().front().value);
+  TrainerOptions options = trainer_options();
+  options.skip_nonfinite = true;
+  EXPECT_EQ(training.run(false, options), Outcome::kCompleted);
+  EXPECT_EQ(training.last.skipped_steps, training.plan.steps());
+  EXPECT_EQ(tests::read_doubles(training.machine.stream, training.model->parameters().all().front().value), before);
+}
+
+TEST(Checkpoint, DamageAndOtherModelsAreRefused) {
+  const tests::TemporaryDirectory directory;
+  Training training(cpu_device(), DType::kF32, directory.path());
+  training.run(false);
+  const std::int64_t step = training.checkpoints.steps().back();
+  const auto file = training.checkpoints.step_path(step) / "state.safetensors";
+  {
+    std::FILE* handle = std::fopen(file.c_str(), "r+b");
+    std::fseek(handle, -5, SEEK_END);
+    std::fputc(0x5A, handle);
+    std::fclose(handle);
+  }
+  try {
+    training.checkpoints.load(step, *training.model, *training.optimizer, training.machine.stream);
+    FAIL();
+  } catch (const base::Error& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr("damaged"));
+  }
+  const auto other = tests::tiny_llama(false);
+  other->parameters().allocate(training.machine.stream, DType::kF32, autograd::ParameterUse::kTraining);
+  optim::AdamWOptimizer other_optimizer(training.machine.stream, other->parameters(),
+                                        std::vector<optim::ParameterSettings>(other->parameters().all().size()), {});
+  EXPECT_THROW(training.checkpoints.load(step, *other, other_optimizer, training.machine.stream), base::Error);
+}
+
+}  // namespace
+}  // namespace flyover::trainer
