@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
-#include <ctime>
 #include <new>
 #include <string>
 #include <vector>
@@ -126,16 +125,6 @@ class Operands {
   std::vector<std::int32_t> sequences_;
 };
 
-/// Seconds since some moment: with one thread those that it ran, so that other programs on the machine do not count.
-double seconds(const Settings& settings) {
-  if (settings.threads > 1) {
-    return now();
-  }
-  std::timespec time{};
-  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
-}
-
 /// Seconds of one launch.
 template <typename Kernel>
 double measure(const Settings& settings, const Kernel& kernel) {
@@ -146,9 +135,9 @@ double measure(const Settings& settings, const Kernel& kernel) {
   static Bytes memory;
   const std::size_t bytes = entry.workspace_bytes(&kernel, settings.threads);
   memory.resize(std::max(memory.size(), bytes));
-  const double begin = seconds(settings);
+  const double begin = now(settings.threads);
   entry(&kernel, {memory.data(), bytes, settings.threads});
-  return seconds(settings) - begin;
+  return now(settings.threads) - begin;
 }
 
 void bench_training(const Settings& settings, const Shape& shape) {

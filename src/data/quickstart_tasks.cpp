@@ -107,9 +107,14 @@ Instance make_passage(Draw& draw) {
     passage += fmt::format("{} has {}. ", who[i], owned[i]);
   }
   const std::size_t asked = draw.below(3);
+  // The text tells everything again in another order: that is where looking back is learned.
+  std::string retold;
+  for (std::size_t i = 0; i < who.size(); ++i) {
+    const std::size_t index = (asked + i) % who.size();
+    retold += fmt::format("{}{} has {}.", i == 0 ? "So " : " And ", who[index], owned[index]);
+  }
   combination = fmt::format("{} {}", who[asked], owned[asked]);
-  return {passage + fmt::format("What does {} have?", who[asked]), owned[asked],
-          passage + fmt::format("So {} has {}.", who[asked], owned[asked]), hash(combination)};
+  return {passage + fmt::format("What does {} have?", who[asked]), owned[asked], passage + retold, hash(combination)};
 }
 
 Instance make_reverse(Draw& draw) {
@@ -120,7 +125,7 @@ Instance make_reverse(Draw& draw) {
     backward += fmt::format("{}{}", i == 0 ? "" : " ", words[words.size() - 1 - i]);
   }
   return {fmt::format("Reverse the list: {}", forward), backward,
-          fmt::format("The list {} reversed is {}.", forward, backward), hash(forward)};
+          fmt::format("The list {} reversed is {}. And again: {}", forward, backward, forward), hash(forward)};
 }
 
 Instance make_sum(Draw& draw) {

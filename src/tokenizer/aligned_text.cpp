@@ -8,7 +8,12 @@ ByteRange AlignedText::origin(ByteRange bytes) const {
   if (!changed_) {
     return {offset_ + bytes.begin, offset_ + bytes.end};
   }
-  return {origins_[bytes.begin].begin, origins_[bytes.end - 1].end};
+  if (bytes.begin < bytes.end) {
+    return {origins_[bytes.begin].begin, origins_[bytes.end - 1].end};
+  }
+  const std::size_t behind_all = origins_.empty() ? offset_ : origins_.back().end;
+  const std::size_t position = bytes.begin < origins_.size() ? origins_[bytes.begin].begin : behind_all;
+  return {position, position};
 }
 
 void TextEditor::copy(ByteRange bytes) {
@@ -25,21 +30,8 @@ void TextEditor::put(std::string_view text, ByteRange bytes) {
                 "the tokenizer's normalizer makes more than {} bytes of a shorter text", result_.limit_);
   result_.owned_.append(text);
   if (result_.tracked_) {
-    result_.origins_.insert(result_.origins_.end(), text.size(), origin_or_position(bytes));
+    result_.origins_.insert(result_.origins_.end(), text.size(), source_.origin(bytes));
   }
-}
-
-ByteRange TextEditor::origin_or_position(ByteRange bytes) const {
-  const std::size_t size = source_.text().size();
-  if (bytes.begin < bytes.end) {
-    return source_.origin(bytes);
-  }
-  if (bytes.begin < size) {
-    const std::size_t position = source_.origin({bytes.begin, bytes.begin + 1}).begin;
-    return {position, position};
-  }
-  const std::size_t position = size == 0 ? source_.offset_ : source_.origin({size - 1, size}).end;
-  return {position, position};
 }
 
 }  // namespace flyover::tokenizer

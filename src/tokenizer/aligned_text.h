@@ -29,7 +29,8 @@ class AlignedText {
   std::string_view text() const { return changed_ ? std::string_view(owned_) : borrowed_; }
   bool tracked() const { return tracked_; }
 
-  /// The caller's bytes that the non-empty range `bytes` of this text came from. Tracked texts only.
+  /// The caller's bytes that `bytes` of this text came from; for an empty range, the place between them. Tracked texts
+  /// only.
   ByteRange origin(ByteRange bytes) const;
 
  private:
@@ -63,8 +64,6 @@ class TextEditor {
   AlignedText finish() { return std::move(result_); }
 
  private:
-  ByteRange origin_or_position(ByteRange bytes) const;
-
   const AlignedText& source_;
   AlignedText result_;
 };

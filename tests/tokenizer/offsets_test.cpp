@@ -1,5 +1,7 @@
 // Offsets say which bytes of the caller's text a token stands for, whatever has been changed on the way.
+#include <fmt/core.h>
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "tokenizer/cases.h"
 
@@ -79,6 +81,18 @@ TEST(Offsets, OfSentencePieceWordsIncludeTheirSpace) {
               "merges": [["▁", "a"]]}})",
                                                "test");
   EXPECT_EQ(parts(tokenizer, "a ab 你好b"), (Parts{"a", " a", "b", " ", "你好", "b"}));
+}
+
+TEST(Offsets, OfBytesOfASuffixAreEmpty) {
+  nlohmann::json model = {{"byte_fallback", true}, {"end_of_word_suffix", "$"}, {"merges", nlohmann::json::array()}};
+  for (int byte = 0; byte < 256; ++byte) {
+    model["vocab"][fmt::format("<0x{:02X}>", byte)] = byte;
+  }
+  const nlohmann::json document = {
+      {"model", model}, {"normalizer", {{"type", "Replace"}, {"pattern", {{"String", "x"}}}, {"content", "yz"}}}};
+  const Tokenizer tokenizer = Tokenizer::parse(document.dump(), "test");
+  EXPECT_EQ(tokenizer.encode("axb"), (Ids{'a', 'y', 'z', 'b', '$'}));
+  EXPECT_EQ(parts(tokenizer, "axb"), (Parts{"a", "x", "x", "b", ""}));
 }
 
 }  // namespace
