@@ -114,7 +114,8 @@ Instance make_passage(Draw& draw) {
     retold += fmt::format("{}{} has {}.", i == 0 ? "So " : " And ", who[index], owned[index]);
   }
   combination = fmt::format("{} {}", who[asked], owned[asked]);
-  return {passage + fmt::format("What does {} have?", who[asked]), owned[asked], passage + retold, hash(combination)};
+  return {passage + fmt::format("What does {} have?", who[asked]), fmt::format("{} has {}.", who[asked], owned[asked]),
+          passage + retold, hash(combination)};
 }
 
 Instance make_reverse(Draw& draw) {

@@ -84,7 +84,7 @@ class AttentionContract : public testing::TestWithParam<std::tuple<InstructionSe
 TEST_P(AttentionContract, DecodeGivesTheBitsOfPrefill) {
   for (const Sizes& one : all_sizes()) {
     const Rows prefill = generate(set(), one, {{1, 0, 150}}, 150)[0];
-    for (std::int32_t position = 0; position < 150; ++position) {
+    for (std::int32_t position = 0; position < 150; position += position % 64 < 2 || position % 64 > 60 ? 1 : 5) {
       const Rows decoded = generate(set(), one, {{1, position, 1}}, position + 1 + position % 70)[0];
       ASSERT_EQ(decoded, part(prefill, one, position, 1)) << to_string(one) << ", position " << position;
     }
@@ -155,7 +155,7 @@ TEST_P(AttentionContract, UnderflowingSumsKeepTheirBits) {
 }
 
 TEST_P(AttentionContract, GradientsHaveTheSameBitsForEveryThreadCount) {
-  for (const Sizes& one : all_sizes()) {
+  for (const Sizes& one : {sizes(6, 2, 16), sizes(3, 1, 33)}) {
     const auto documents = packed({70, 1, 1100, 128});
     std::vector<TrainingCase> cases(3, TrainingCase(one, 1299, documents));
     for (int i = 0; i < 3; ++i) {

@@ -1,5 +1,6 @@
 #include "devices/attention/attention_operands.h"
 
+#include <cmath>
 #include <cstring>
 
 #include <sys/mman.h>
@@ -79,7 +80,9 @@ void HeadTensor::fill(std::uint64_t seed, std::int64_t begin, std::int64_t end, 
     const base::Random random(seed, base::RandomPurpose::kTest, static_cast<std::uint64_t>(number + row - begin));
     for (std::int64_t head = 0; head < heads_; ++head) {
       for (std::int64_t i = 0; i < head_dim_; ++i) {
-        set(row, head, i, static_cast<float>(random.normal(static_cast<std::uint64_t>(head * head_dim_ + i))));
+        const auto place = static_cast<std::uint64_t>(head * head_dim_ + i);
+        const auto sixteen_bits = static_cast<double>(random.bits(place / 4) >> (place % 4 * 16) & 0xFFFF);
+        set(row, head, i, static_cast<float>((sixteen_bits - 32767.5) * (std::sqrt(12.0) / 65536)));
       }
     }
   }

@@ -36,7 +36,8 @@ class HeadTensor {
   HeadTensor(kernels::DType dtype, std::int64_t rows, std::int64_t heads, std::int64_t head_dim);
   kernels::View view(std::int64_t first_head, std::int64_t heads) const;
   kernels::View all() const { return view(0, heads_); }
-  /// Normal numbers, a function of (seed, row, head, index) alone, for rows [begin, end) numbered from `number`.
+  /// Uniform numbers of mean 0 and deviation 1, a function of (seed, row, head, index) alone, for rows [begin, end)
+  /// numbered from `number`.
   void fill(std::uint64_t seed, std::int64_t begin, std::int64_t end, std::int64_t number);
   void fill(std::uint64_t seed) { fill(seed, 0, rows_, 0); }
   void set(std::int64_t row, std::int64_t head, std::int64_t index, float value);

@@ -1,0 +1,147 @@
+// Wrong input: one clear message, exit code 2, nothing written.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/files.h"
+#include "process.h"
+#include "support/shared_data.h"
+
+namespace flyover::tests {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+
+class BadInput : public testing::Test {
+ protected:
+  /// A small trained model to break, made once.
+  static void SetUpTestSuite() {
+    directory_ = new TemporaryDirectory();
+    const auto recipe = directory_->path() / "recipe.yaml";
+    write_file(recipe, tiny_recipe(directory_->path() / "made"));
+    const ProcessResult result = run_flyover({"run", recipe.string()});
+    ASSERT_EQ(result.exit_code, 0) << result.output;
+  }
+  static void TearDownTestSuite() {
+    delete directory_;
+    directory_ = nullptr;
+  }
+
+  void SetUp() override {
+    model_ = work_.path() / "model";
+    fs::copy(directory_->path() / "made" / "model", model_, fs::copy_options::recursive);
+    data_ = work_.path() / "data.jsonl";
+    write_file(data_, R"({"prompt": "What is 1 + 1?", "completion": "2"})"
+                      "\n"
+                      R"({"prompt": "What is 2 + 1?", "completion": "3"})"
+                      "\n");
+  }
+
+  std::string recipe_text(const std::string& data_keys = "") const {
+    return "run_directory: " + run_.string() + "\nmodel: " + model_.string() +
+           "\nstages:\n  - algorithm: sft\n    data:\n      train: {path: " + data_.string() + "}\n" + data_keys +
+           "    optimizer: {learning_rate: 1.0e-3}\n    schedule: {epochs: 1}\n    batch: {global_batch_size: 1}\n";
+  }
+
+  /// The run must fail with this text in its message, and must not have begun.
+  void expect_refused(const std::string& recipe, const std::vector<std::string>& parts) {
+    const auto file = work_.path() / "recipe.yaml";
+    write_file(file, recipe);
+    const ProcessResult result = run_flyover({"run", file.string()});
+    EXPECT_EQ(result.exit_code, 2) << result.output;
+    EXPECT_THAT(result.output, testing::StartsWith("error: "));
+    for (const std::string& part : parts) {
+      EXPECT_THAT(result.output, HasSubstr(part));
+    }
+    EXPECT_FALSE(fs::exists(run_)) << "something was written";
+  }
+
+  static TemporaryDirectory* directory_;
+  TemporaryDirectory work_;
+  fs::path run_ = work_.path() / "run";
+  fs::path model_;
+  fs::path data_;
+};
+
+TemporaryDirectory* BadInput::directory_ = nullptr;
+
+TEST_F(BadInput, TheUnbrokenRecipeRuns) {
+  const auto file = work_.path() / "recipe.yaml";
+  write_file(file, recipe_text());
+  const ProcessResult result = run_flyover({"run", file.string()});
+  EXPECT_EQ(result.exit_code, 0) << result.output;
+}
+
+TEST_F(BadInput, Model) {
+  fs::resize_file(model_ / "model.safetensors", fs::file_size(model_ / "model.safetensors") - 10);
+  expect_refused(recipe_text(), {"model.safetensors", "truncated"});
+  fs::remove(model_ / "model.safetensors");
+  expect_refused(recipe_text(), {model_.string(), "model.safetensors"});
+  fs::remove_all(model_);
+  expect_refused(recipe_text(), {model_.string()});
+}
+
+TEST_F(BadInput, Tokenizer) {
+  fs::remove(model_ / "tokenizer.json");
+  expect_refused(recipe_text(), {"tokenizer.json"});
+}
+
+TEST_F(BadInput, Configuration) {
+  std::string config = base::read_file(model_ / "config.json");
+  const std::string original = config;
+  config.replace(config.find("\"llama\""), 7, "\"mamba\"");
+  write_file(model_ / "config.json", config);
+  expect_refused(recipe_text(), {"config.json", "mamba", "llama"});
+  config = original;
+  config.replace(config.find("\"hidden_size\""), 13, "\"hidden_sise\"");
+  write_file(model_ / "config.json", config);
+  expect_refused(recipe_text(), {"config.json", "hidden_size", "missing"});
+  config = original;
+  const auto at = config.find("\"intermediate_size\": 24");
+  config.replace(at, 23, "\"intermediate_size\": 32");
+  write_file(model_ / "config.json", config);
+  expect_refused(recipe_text(), {"mlp.gate_proj.weight", "[24, 16]", "[32, 16]"});
+}
+
+TEST_F(BadInput, Data) {
+  write_file(data_, "");
+  expect_refused(recipe_text(), {"data.jsonl", "no rows"});
+  write_file(data_, "{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"prompt\": \n");
+  expect_refused(recipe_text(), {"data.jsonl:2", "JSON"});
+  write_file(data_, "{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"text\": \"a\"}\n");
+  expect_refused(recipe_text(), {"data.jsonl:2", "text", "prompt_completion"});
+  write_file(data_, "{\"prompt\": \"a\", \"completion\": \"\xFF\"}\n");
+  expect_refused(recipe_text(), {"data.jsonl:1", "JSON"});
+  write_file(data_, "{\"question\": \"a\", \"answer\": \"b\"}\n");
+  expect_refused(recipe_text(), {"data.jsonl:1", "\"question\"", "prompt_field"});
+  write_file(data_, "{\"prompt\": \"a<|im_end|>\", \"completion\": \"b\"}\n");
+  expect_refused(recipe_text(), {"data.jsonl:1", "<|im_end|>"});
+  write_file(data_, "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}]}\n");
+  expect_refused(recipe_text(), {"data.jsonl:1"});
+}
+
+TEST_F(BadInput, OverlongExamples) {
+  expect_refused(recipe_text("      max_seq_length: 4\n"), {"data.jsonl:1", "max_seq_length", "truncate"});
+}
+
+TEST_F(BadInput, Recipe) {
+  expect_refused("run_directory: x\nmodle: y\n", {"recipe.yaml:2", "modle", "model"});
+  expect_refused("a: [\n", {"recipe.yaml"});
+  expect_refused(recipe_text("      maxseq_length: 4\n"), {"maxseq_length", "max_seq_length"});
+  expect_refused(recipe_text() + "memory_limit: 1MiB\n", {"needs", "memory"});
+}
+
+TEST_F(BadInput, CommandLine) {
+  EXPECT_EQ(run_flyover({"rum"}).exit_code, 2);
+  EXPECT_EQ(run_flyover({}).exit_code, 2);
+  EXPECT_EQ(run_flyover({"run", "/nowhere.yaml"}).exit_code, 2);
+  EXPECT_EQ(run_flyover({"generate", "--model", model_.string()}).exit_code, 2);
+  EXPECT_EQ(run_flyover({"--help"}).exit_code, 0);
+  const ProcessResult tokens = run_flyover(
+      {"inspect", "logits", "--model", model_.string(), "--tokens", "1,x", "--out", (work_.path() / "o").string()});
+  EXPECT_EQ(tokens.exit_code, 2);
+  EXPECT_THAT(tokens.output, HasSubstr("\"x\""));
+}
+
+}  // namespace
+}  // namespace flyover::tests

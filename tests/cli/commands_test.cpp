@@ -1,0 +1,74 @@
+// The verbs as users call them.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/files.h"
+#include "checkpoint/safetensors.h"
+#include "process.h"
+#include "support/shared_data.h"
+
+namespace flyover::tests {
+namespace {
+
+using testing::HasSubstr;
+
+TEST(Commands, ARunWritesWhatItPromisesAndTheModelSpeaks) {
+  const TemporaryDirectory directory;
+  const auto recipe = directory.path() / "recipe.yaml";
+  const auto run = directory.path() / "run";
+  write_file(recipe, tiny_recipe(run));
+  const ProcessResult result = run_flyover({"run", recipe.string()});
+  ASSERT_EQ(result.exit_code, 0) << result.output;
+  EXPECT_THAT(result.output, HasSubstr("memory plan"));
+  EXPECT_THAT(result.output, HasSubstr("【"));  // trained tokens are shown
+  for (const char* name : {"recipe.yaml", "metrics.jsonl", "model/config.json", "model/model.safetensors",
+                           "model/tokenizer.json", "model/chat_template.jinja", "model/generation_config.json",
+                           "checkpoints/step-30/manifest.json", "stages/raw/model/model.safetensors"}) {
+    EXPECT_TRUE(std::filesystem::exists(run / name)) << name;
+  }
+  const ProcessResult again = run_flyover({"run", recipe.string()});
+  EXPECT_EQ(again.exit_code, 2);
+  EXPECT_THAT(again.output, HasSubstr("holds another run"));
+  const ProcessResult resumed = run_flyover({"run", recipe.string(), "--resume"});
+  EXPECT_EQ(resumed.exit_code, 0) << resumed.output;
+  const ProcessResult changed =
+      run_flyover({"run", recipe.string(), "--resume", "--set", "stages.instruct.optimizer.learning_rate=1e-4"});
+  EXPECT_EQ(changed.exit_code, 2);
+  EXPECT_THAT(changed.output, HasSubstr("learning_rate"));
+
+  const ProcessResult text = run_flyover({"generate", "--model", (run / "model").string(), "--chat", "--prompt",
+                                          "What is 1 + 1?", "--prompt", "Hello", "--max-new-tokens", "5", "--json"});
+  EXPECT_EQ(text.exit_code, 0) << text.output;
+  EXPECT_THAT(text.output, HasSubstr("log_probabilities"));
+  const auto logits = directory.path() / "logits.safetensors";
+  const ProcessResult inspected = run_flyover(
+      {"inspect", "logits", "--model", (run / "model").string(), "--tokens", "1,2,3", "--out", logits.string()});
+  EXPECT_EQ(inspected.exit_code, 0) << inspected.output;
+  const auto file = checkpoint::SafetensorsFile::open(logits);
+  ASSERT_NE(file.find("logits"), nullptr);
+  EXPECT_EQ(file.find("logits")->shape.front(), 3);
+  const ProcessResult plan = run_flyover({"inspect", "model", (run / "model").string()});
+  EXPECT_EQ(plan.exit_code, 0) << plan.output;
+  EXPECT_THAT(plan.output, HasSubstr("activations"));
+}
+
+TEST(Commands, ThePlannedPeakIsTheMeasuredOne) {
+  const TemporaryDirectory directory;
+  const auto recipe = directory.path() / "recipe.yaml";
+  write_file(recipe, tiny_recipe(directory.path() / "run"));
+  const ProcessResult result = run_flyover({"run", recipe.string()});
+  ASSERT_EQ(result.exit_code, 0) << result.output;
+  // "memory peak 1.93 MiB (planned 1.95 MiB)", once for each stage
+  std::size_t found = 0;
+  for (std::size_t at = result.output.find("memory peak "); at != std::string::npos;
+       at = result.output.find("memory peak ", at + 1)) {
+    const double measured = std::stod(result.output.substr(at + 12));
+    const double planned = std::stod(result.output.substr(result.output.find("planned ", at) + 8));
+    EXPECT_NEAR(measured, planned, 0.1 * planned);
+    ++found;
+  }
+  EXPECT_EQ(found, 2u);
+}
+
+}  // namespace
+}  // namespace flyover::tests

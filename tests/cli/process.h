@@ -1,0 +1,32 @@
+// The program as users run it: a child process with its output and exit code.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace flyover::tests {
+
+struct ProcessResult {
+  int exit_code = 0;   ///< -1 where a signal ended it
+  int signal = 0;      ///< that ended it, or 0
+  std::string output;  ///< standard output and error together
+};
+
+/// What may be done to the child.
+struct ProcessOptions {
+  std::int64_t kill_after_microseconds = -1;  ///< SIGKILL; negative = never
+  int signal_after = 0;                       ///< sent instead of SIGKILL where not 0
+  std::int64_t file_size_limit = -1;          ///< bytes that a file may have: writing more fails as on a full disk
+};
+
+/// Runs `flyover` with these arguments.
+ProcessResult run_flyover(const std::vector<std::string>& arguments, const ProcessOptions& options = {});
+
+/// A recipe for a tiny model on generated text that trains in a moment: 2 stages, checkpoints often.
+std::string tiny_recipe(const std::filesystem::path& run_directory);
+
+void write_file(const std::filesystem::path& path, const std::string& contents);
+
+}  // namespace flyover::tests
