@@ -22,10 +22,6 @@ const Words& things() {
                                 "drum", "kite", "ring", "bell", "rope", "stone", "flag", "shoe"};
   return kThings;
 }
-const Words& colours() {
-  static const Words kColours = {"red", "blue", "green", "black", "white", "brown"};
-  return kColours;
-}
 const Words& list_words() {
   static const Words kWords = {"sun",  "tree", "fish", "door", "milk", "hand", "bird", "snow", "road", "moon",
                                "leaf", "boat", "wind", "corn", "fire", "salt", "wool", "star", "rain", "gold"};
@@ -98,24 +94,26 @@ std::uint64_t hash(std::string_view text) {
 }
 
 Instance make_passage(Draw& draw) {
-  const Words who = draw.words(people(), 3);
-  const Words what = draw.words(things(), 3);
-  std::string passage, combination;
-  std::array<std::string, 3> owned;
-  for (std::size_t i = 0; i < who.size(); ++i) {
-    owned[i] = fmt::format("the {} {}", draw.word(colours()), what[i]);
-    passage += fmt::format("{} has {}. ", who[i], owned[i]);
+  constexpr std::size_t kOffers = 4;
+  const std::string_view seller = draw.word(people());
+  const Words what = draw.words(things(), kOffers);
+  std::array<std::uint64_t, kOffers> price{};
+  std::string offers;
+  for (std::size_t i = 0; i < kOffers; ++i) {
+    price[i] = 2 + draw.below(98);
+    offers += fmt::format("{}{} {}", i == 0 ? "" : ", ", what[i], price[i]);
   }
-  const std::size_t asked = draw.below(3);
+  const std::string passage = fmt::format("{} writes the prices of the market: {}.", seller, offers);
+  const std::size_t asked = draw.below(kOffers);
   // The text tells everything again in another order: that is where looking back is learned.
   std::string retold;
-  for (std::size_t i = 0; i < who.size(); ++i) {
-    const std::size_t index = (asked + i) % who.size();
-    retold += fmt::format("{}{} has {}.", i == 0 ? "So " : " And ", who[index], owned[index]);
+  for (std::size_t i = 0; i < kOffers; ++i) {
+    const std::size_t index = (asked + 3 * i) % kOffers;
+    retold += fmt::format("{}{} {}", i == 0 ? "" : ", ", what[index], price[index]);
   }
-  combination = fmt::format("{} {}", who[asked], owned[asked]);
-  return {passage + fmt::format("What does {} have?", who[asked]), fmt::format("{} has {}.", who[asked], owned[asked]),
-          passage + retold, hash(combination)};
+  return {fmt::format("{} What is the price of the {}?", passage, what[asked]),
+          fmt::format("{} {}", what[asked], price[asked]), fmt::format("{} Once more: {}.", passage, retold),
+          hash(fmt::format("{} {}", what[asked], price[asked]))};
 }
 
 Instance make_reverse(Draw& draw) {
