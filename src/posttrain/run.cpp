@@ -1,5 +1,6 @@
 #include "posttrain/run.h"
 
+#include <chrono>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -191,6 +192,11 @@ RunOutcome run_stage(Run& run, std::size_t index, PreparedStage& prepared) {
     run.say(fmt::format("stage {}: resumed after step {}", stage.name, resumed->step));
   }
   trainer::MetricsFile metrics(run.directory->metrics_file(), stage.name, resumed ? resumed->step : 0);
+  std::optional<trainer::TensorboardFile> tensorboard;
+  if (stage.logging.tensorboard) {
+    const auto now = std::chrono::system_clock::now().time_since_epoch();
+    tensorboard.emplace(path, std::chrono::duration<double>(now).count());
+  }
   trainer::Progress progress(run.options.output);
   const trainer::TrainerParts parts{*model,
                                     *run.stream,
@@ -199,6 +205,7 @@ RunOutcome run_stage(Run& run, std::size_t index, PreparedStage& prepared) {
                                     prepared.data.validation.sequences.empty() ? nullptr : &prepared.data.validation,
                                     checkpoints,
                                     metrics,
+                                    tensorboard ? &*tensorboard : nullptr,
                                     progress,
                                     run.interruption};
   trainer::Trainer trainer(parts, trainer_options(run, index, prepared.plan->steps()));

@@ -19,6 +19,11 @@ double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
+/// Seconds since 1970.
+double wall_clock() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
 /// The sequences of a validation set that `most_tokens` allows (0 = all), in order.
 std::vector<std::uint32_t> validation_indices(const data::Dataset& dataset, std::int64_t most_tokens) {
   std::vector<std::uint32_t> indices;
@@ -148,7 +153,7 @@ void Trainer::train_step() {
   if (info_.skipped_steps > 0) {
     metrics.emplace_back("skipped_steps", static_cast<double>(info_.skipped_steps));
   }
-  parts_.metrics.append(info_.step, metrics);
+  record(metrics);
 }
 
 void Trainer::handle_nonfinite(const std::vector<nn::PackedTokens>& micro_batches, const Gradients& gradients) {
@@ -192,9 +197,16 @@ void Trainer::validate() {
     info_.best_validation_loss = loss;
     info_.best_step = info_.step;
   }
-  parts_.metrics.append(info_.step, {{"validation/loss", loss}});
+  record({{"validation/loss", loss}});
   parts_.progress.note(fmt::format("step {}/{}  validation loss {:.4f}{}", info_.step, parts_.plan.steps(), loss,
                                    best ? " (best)" : ""));
+}
+
+void Trainer::record(const Metrics& metrics) {
+  parts_.metrics.append(info_.step, metrics);
+  if (parts_.tensorboard != nullptr) {
+    parts_.tensorboard->append(info_.step, metrics, wall_clock());
+  }
 }
 
 void Trainer::save() {

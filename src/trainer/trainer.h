@@ -13,6 +13,7 @@
 #include "trainer/progress.h"
 #include "trainer/run_directory.h"
 #include "trainer/step.h"
+#include "trainer/tensorboard.h"
 #include "trainer/training_state.h"
 
 namespace flyover::trainer {
@@ -44,6 +45,7 @@ struct TrainerParts {
   const data::Dataset* validation;  ///< null = none
   const CheckpointDirectory& checkpoints;
   MetricsFile& metrics;
+  TensorboardFile* tensorboard;  ///< null = none
   Progress& progress;
   const InterruptionWatch& interruption;
 };
@@ -64,6 +66,7 @@ class Trainer {
   void handle_nonfinite(const std::vector<nn::PackedTokens>& micro_batches, const Gradients& gradients);
   void validate();
   void save();
+  void record(const Metrics& metrics);
 
   TrainerParts parts_;
   TrainerOptions options_;

@@ -84,8 +84,9 @@ struct Training {
       info = checkpoints.load(checkpoints.steps().back(), *model, *optimizer, machine.stream);
     }
     MetricsFile metrics(metrics_path, "test", info ? info->step : 0);
-    Trainer trainer({*model, machine.stream, *optimizer, plan, &dataset, checkpoints, metrics, progress, interruption},
-                    options);
+    Trainer trainer(
+        {*model, machine.stream, *optimizer, plan, &dataset, checkpoints, metrics, nullptr, progress, interruption},
+        options);
     if (info) {
       trainer.resume_from(*info);
     }
