@@ -120,6 +120,24 @@ std::map<std::string, SliceLocation> locate_slices(const models::LanguageModel& 
   return result;
 }
 
+/// Which tensor of the directory fills which slice; each tensor of the directory is used exactly once.
+std::vector<std::pair<SliceLocation, const ModelTensor*>> plan_load(const ModelDirectory& directory,
+                                                                    const models::LanguageModel& model,
+                                                                    std::int64_t stored_vocabulary) {
+  TensorConsumer consumer(directory);
+  std::vector<std::pair<SliceLocation, const ModelTensor*>> plan;
+  for (const Parameter& parameter : model.parameters().all()) {
+    for (const CheckpointSlice& slice : parameter.spec.slices) {
+      const auto shape = stored_shape(parameter, slice, stored_vocabulary);
+      plan.push_back({{&parameter, &slice}, consumer.consume(slice.name, shape)});
+    }
+  }
+  consumer.finish([&](std::string_view name) {
+    return name.ends_with("rotary_emb.inv_freq") || (name == kOutputName && repeats_embedding(directory));
+  });
+  return plan;
+}
+
 tensor::ReadBack read_slice(tensor::Stream& stream, const SliceLocation& location) {
   return stream.read_back(location.parameter->value.rows(location.slice->first_row, location.slice->shape[0]),
                           tensor::ReadBackPurpose::kCheckpoint);
@@ -127,20 +145,15 @@ tensor::ReadBack read_slice(tensor::Stream& stream, const SliceLocation& locatio
 
 }  // namespace
 
+void check_weights(const ModelDirectory& directory, const models::LanguageModel& model,
+                   std::int64_t stored_vocabulary) {
+  plan_load(directory, model, stored_vocabulary);
+}
+
 void load_weights(const ModelDirectory& directory, models::LanguageModel& model, tensor::Stream& stream, DType compute,
                   autograd::ParameterUse use, std::int64_t stored_vocabulary) {
   // Everything is checked before memory is taken.
-  TensorConsumer consumer(directory);
-  std::vector<std::pair<SliceLocation, const ModelTensor*>> plan;
-  for (const Parameter& parameter : model.parameters().all()) {
-    for (const CheckpointSlice& slice : parameter.spec.slices) {
-      plan.push_back(
-          {{&parameter, &slice}, consumer.consume(slice.name, stored_shape(parameter, slice, stored_vocabulary))});
-    }
-  }
-  consumer.finish([&](std::string_view name) {
-    return name.ends_with("rotary_emb.inv_freq") || (name == kOutputName && repeats_embedding(directory));
-  });
+  const auto plan = plan_load(directory, model, stored_vocabulary);
   model.parameters().allocate(stream, compute, use);
   for (const auto& [location, source] : plan) {
     load_slice(stream, *location.parameter, *location.slice, *source);

@@ -13,6 +13,10 @@
 
 namespace flyover::checkpoint {
 
+/// Throws the Error that load_weights would throw, without loading anything.
+void check_weights(const ModelDirectory& directory, const models::LanguageModel& model,
+                   std::int64_t stored_vocabulary = 0);
+
 /// Allocates the model's parameters and fills them from the directory, each tensor used exactly once: values in
 /// `compute`, masters in f32. A tied model's directory may repeat the embedding as "lm_head.weight" if the bytes are
 /// the same. Throws Error with the list of tensors that are missing, superfluous or of another shape.

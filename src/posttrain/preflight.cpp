@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "base/threads.h"
+#include "checkpoint/model_weights.h"
 #include "devices/cpu/device.h"
 #include "devices/reference/device.h"
 #include "devices/reference/families.h"
@@ -246,6 +247,9 @@ std::vector<PreparedStage> prepare_stages(recipe::Recipe& recipe) {
                        {},
                        {}};
     const auto model = models::make_model(*next.start.config, next.start.config_source);
+    if (next.start.directory) {
+      checkpoint::check_weights(*next.start.directory, *model, next.start.stored_vocabulary);
+    }
     next.data = load_data(stage, recipe.seed, next.start);
     require_tokens_in_vocabulary(next.data.train, model->summary().vocabulary_size);
     require_tokens_in_vocabulary(next.data.validation, model->summary().vocabulary_size);

@@ -128,7 +128,7 @@ TEST_F(BadInput, Recipe) {
   expect_refused("run_directory: x\nmodle: y\n", {"recipe.yaml:2", "modle", "model"});
   expect_refused("a: [\n", {"recipe.yaml"});
   expect_refused(recipe_text("      maxseq_length: 4\n"), {"maxseq_length", "max_seq_length"});
-  expect_refused(recipe_text() + "memory_limit: 1MiB\n", {"needs", "memory"});
+  expect_refused(recipe_text() + "memory_limit: 100KiB\n", {"needs", "memory"});
 }
 
 TEST_F(BadInput, CommandLine) {

@@ -91,6 +91,7 @@ ProcessResult run_flyover(const std::vector<std::string>& arguments, const Proce
 std::string tiny_recipe(const std::filesystem::path& run_directory) {
   return fmt::format(R"(run_directory: {}
 seed: 3
+threads: 1
 precision: bf16
 model:
   random:
