@@ -79,26 +79,31 @@ TEST_F(Faults, FiftyKillsAtRandomMomentsChangeNoBit) {
   EXPECT_GE(kills, kKills);
 }
 
-TEST_F(Faults, SigtermSavesAndExitsWithItsCode) {
+TEST_F(Faults, SigtermAndInterruptSaveAndExitWithTheirCode) {
+  const auto begin = std::chrono::steady_clock::now();
   ASSERT_EQ(run("whole", false).exit_code, 0);
+  const auto duration =
+      std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - begin).count();
+  const std::string expected = model_bytes(directory_.path() / "whole");
   const base::Random random(12, base::RandomPurpose::kTest);
-  bool interrupted = false;
-  for (std::uint64_t attempt = 0; attempt < 20 && !interrupted; ++attempt) {
+  int interrupted = 0;
+  for (std::uint64_t attempt = 0; attempt < 200 && interrupted < 4; ++attempt) {
     const std::string name = "cut-" + std::to_string(attempt);
     ProcessOptions options;
-    options.signal_after = attempt % 2 == 0 ? SIGTERM : SIGINT;
-    options.kill_after_microseconds = 300'000 + static_cast<std::int64_t>(random.below(attempt, 700'000));
+    options.signal_after = interrupted % 2 == 0 ? SIGTERM : SIGINT;
+    options.kill_after_microseconds =
+        static_cast<std::int64_t>(random.below(attempt, static_cast<std::uint64_t>(duration)));
     const ProcessResult first = run(name, false, options);
     if (first.exit_code != 75) {
       continue;  // the signal came before the watch began, or after the end
     }
-    interrupted = true;
+    ++interrupted;
     EXPECT_THAT(first.output, testing::HasSubstr("--resume"));
     const ProcessResult second = run(name, true);
     ASSERT_EQ(second.exit_code, 0) << second.output;
-    EXPECT_EQ(model_bytes(directory_.path() / name), model_bytes(directory_.path() / "whole"));
+    EXPECT_EQ(model_bytes(directory_.path() / name), expected);
   }
-  EXPECT_TRUE(interrupted);
+  EXPECT_EQ(interrupted, 4);
 }
 
 TEST_F(Faults, AFullDiskIsAnErrorAndTheRunGoesOnAfterwards) {
