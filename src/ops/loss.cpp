@@ -7,12 +7,12 @@ namespace flyover::ops {
 namespace {
 
 using autograd::BackwardPass;
-using tensor::DType;
 using autograd::ParameterId;
 using autograd::Tape;
 using autograd::Tensor;
 using autograd::Variable;
 using kernels::statistics_dtype;
+using tensor::DType;
 
 class CrossEntropyLoss final : public autograd::Operation {
  public:
