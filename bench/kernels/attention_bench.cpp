@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <fmt/core.h>
+#include <sys/mman.h>
 
 #include "base/random.h"
 #include "ceilings.h"
@@ -37,12 +38,17 @@ struct Best {
   double forward = 0, backward = 0, both = 0, ceiling = 0;
 };
 
-/// Memory as a device's tensors have it: aligned to 64 bytes.
+/// Memory as a device's tensors have it: aligned, on huge pages.
 template <typename T>
 struct Aligned {
   using value_type = T;
-  T* allocate(std::size_t count) { return static_cast<T*>(::operator new(count * sizeof(T), std::align_val_t(64))); }
-  void deallocate(T* memory, std::size_t) { ::operator delete(memory, std::align_val_t(64)); }
+  T* allocate(std::size_t count) {
+    void* const memory = ::operator new(count * sizeof(T), kAlignment);
+    static_cast<void>(::madvise(memory, count * sizeof(T), MADV_HUGEPAGE));
+    return static_cast<T*>(memory);
+  }
+  void deallocate(T* memory, std::size_t) { ::operator delete(memory, kAlignment); }
+  static constexpr std::align_val_t kAlignment{2 << 20};
   bool operator==(const Aligned&) const = default;
 };
 using Bytes = std::vector<std::byte, Aligned<std::byte>>;
@@ -52,7 +58,10 @@ class Operands {
  public:
   explicit Operands(const Shape& shape) : shape_(shape), width_(shape.heads + 2 * shape.kv_heads) {
     const std::int64_t rows = shape.documents * shape.keys;
-    inputs_ = buffer(rows * width_ * shape.head_dim);
+    inputs_ = buffer(shape.documents * shape.queries * width_ * shape.head_dim);
+    if (shape.queries != shape.keys) {
+      cache_ = buffer(rows * 2 * shape.kv_heads * shape.head_dim);
+    }
     gradients_ = inputs_;
     dy_ = buffer(rows * shape.heads * shape.head_dim);
     y_ = dy_;
@@ -66,8 +75,8 @@ class Operands {
 
   kernels::AttentionForward forward() {
     return {heads(inputs_, width_, 0, shape_.heads, shape_.queries),
-            heads(inputs_, width_, shape_.heads, shape_.kv_heads, shape_.keys),
-            heads(inputs_, width_, shape_.heads + shape_.kv_heads, shape_.kv_heads, shape_.keys),
+            keys(shape_.queries == shape_.keys ? inputs_ : cache_, 0),
+            keys(shape_.queries == shape_.keys ? inputs_ : cache_, shape_.kv_heads),
             sequences(),
             heads(y_, shape_.heads, 0, shape_.heads, shape_.queries),
             log_sum_exp(),
@@ -85,8 +94,8 @@ class Operands {
             heads(dy_, shape_.heads, 0, shape_.heads, shape_.queries),
             sequences(),
             heads(gradients_, width_, 0, shape_.heads, shape_.queries),
-            heads(gradients_, width_, shape_.heads, shape_.kv_heads, shape_.keys),
-            heads(gradients_, width_, shape_.heads + shape_.kv_heads, shape_.kv_heads, shape_.keys),
+            keys(gradients_, 0),
+            keys(gradients_, shape_.kv_heads),
             scale(),
             0};
   }
@@ -112,6 +121,12 @@ class Operands {
             {shape_.documents * rows, count, shape_.head_dim},
             {width * shape_.head_dim, shape_.head_dim, 1}};
   }
+  kernels::View keys(Bytes& buffer, std::int64_t first) const {
+    if (shape_.queries == shape_.keys) {
+      return heads(buffer, width_, shape_.heads + first, shape_.kv_heads, shape_.keys);
+    }
+    return heads(buffer, 2 * shape_.kv_heads, first, shape_.kv_heads, shape_.keys);
+  }
   kernels::ConstView sequences() const { return {sequences_.data(), DType::kI32, {shape_.documents, 4}, {4, 1}}; }
   kernels::View log_sum_exp() {
     return {log_sum_exp_.data(), DType::kF32, {shape_.documents * shape_.queries, shape_.heads}, {shape_.heads, 1}};
@@ -120,7 +135,7 @@ class Operands {
 
   Shape shape_;
   std::int64_t width_;
-  Bytes inputs_, gradients_, y_, dy_;
+  Bytes inputs_, cache_, gradients_, y_, dy_;
   std::vector<float> log_sum_exp_;
   std::vector<std::int32_t> sequences_;
 };

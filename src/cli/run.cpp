@@ -24,7 +24,7 @@ void add_run(CLI::App& app, Action& action) {
   command->add_option("--set", options->overrides, "Change a key: path.to.key=value (may be repeated)")
       ->take_all()
       ->allow_extra_args(false);
-  command->add_flag("--resume", options->resume, "Go on with the run in the recipe's run_directory");
+  command->add_flag("--resume", options->resume, "Go on with the run in the recipe's run_directory, or begin it");
   command->callback([options, &action] {
     action = [options] {
       const recipe::Recipe recipe = recipe::read_recipe(options->recipe, options->overrides);

@@ -255,18 +255,21 @@ RunOutcome run_recipe(const recipe::Recipe& recipe, const RunOptions& options) {
   Run run{recipe, options, {}, {}, {}, {}, {}, 0, {}};
   const fs::path path = recipe.run_directory;
   const bool has_recipe = fs::exists(path / "recipe.yaml");
-  if (options.resume) {
-    base::require(has_recipe, "run_directory {}: holds no run, there is nothing to resume", path.string());
+  const bool resuming = options.resume && has_recipe;
+  if (resuming) {
     reconcile(run.recipe, path / "recipe.yaml");
   } else {
-    base::require(!fs::exists(path) || fs::is_empty(path),
+    base::require(trainer::RunDirectory::is_free(path),
                   "run_directory {}: holds another run already: continue it with --resume, or choose another directory",
                   path.string());
   }
   std::vector<PreparedStage> prepared = prepare_stages(run.recipe);
   run.directory = std::make_unique<trainer::RunDirectory>(
-      path, options.resume ? trainer::RunDirectory::Mode::kResume : trainer::RunDirectory::Mode::kNew);
-  if (!options.resume) {
+      path, resuming ? trainer::RunDirectory::Mode::kResume : trainer::RunDirectory::Mode::kNew);
+  if (!resuming) {
+    if (options.resume) {
+      run.say(fmt::format("{}: nothing to resume yet, starting from the beginning", path.string()));
+    }
     base::write_file_atomically(run.directory->recipe_file(), recipe::write_recipe(run.recipe));
   }
   run.device = make_device(run.recipe);

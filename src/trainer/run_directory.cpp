@@ -29,15 +29,6 @@ bool keeps(const std::string& line, const std::string& stage, std::int64_t last_
   return !same_stage || json["step"].get<std::int64_t>() <= last_step;
 }
 
-bool has_content(const fs::path& path) {
-  for (const auto& entry : fs::directory_iterator(path)) {
-    if (entry.path().filename() != kLockFile) {
-      return true;
-    }
-  }
-  return false;
-}
-
 }  // namespace
 
 MetricsFile::MetricsFile(fs::path path, std::string stage, std::int64_t last_step)
@@ -75,11 +66,24 @@ void MetricsFile::append(std::int64_t step, const Metrics& metrics) {
   base::require(file_.good(), "{}: cannot write (is the disk full?)", path_.string());
 }
 
+bool RunDirectory::is_free(const fs::path& path) {
+  if (!fs::exists(path)) {
+    return true;
+  }
+  base::require(fs::is_directory(path), "run_directory {}: is a file", path.string());
+  for (const auto& entry : fs::directory_iterator(path)) {
+    const std::string name = entry.path().filename().string();
+    if (name != kLockFile && !name.ends_with(".writing")) {
+      return false;
+    }
+  }
+  return true;
+}
+
 RunDirectory::RunDirectory(fs::path path, Mode mode) : path_(std::move(path)) {
   std::error_code error;
-  base::require(!fs::exists(path_) || fs::is_directory(path_), "run_directory {}: is a file", path_.string());
   if (mode == Mode::kNew) {
-    base::require(!fs::exists(path_) || !has_content(path_),
+    base::require(is_free(path_),
                   "run_directory {}: holds another run already: continue it with --resume, or choose another directory",
                   path_.string());
     fs::create_directories(path_, error);

@@ -35,13 +35,15 @@ class RunDirectory {
  public:
   enum class Mode : std::uint8_t { kNew, kResume };
 
-  /// kNew creates it; it must not exist, or be empty. kResume continues one. `recipe` is the resolved recipe; a resumed
-  /// run must have the same (or, for a directory without one yet, writes it). Throws Error naming what is in the way,
-  /// also where another process holds the directory.
+  /// kNew creates it where it is free. kResume continues one. Throws Error naming what is in the way, also where
+  /// another process holds the directory.
   RunDirectory(std::filesystem::path path, Mode mode);
   RunDirectory(const RunDirectory&) = delete;
   RunDirectory& operator=(const RunDirectory&) = delete;
   ~RunDirectory();
+
+  /// Whether a run can begin there: nothing is there, or only what a process that was ended before it began left.
+  static bool is_free(const std::filesystem::path& path);
 
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path recipe_file() const { return path_ / "recipe.yaml"; }

@@ -4,6 +4,7 @@
 
 #include "base/files.h"
 #include "checkpoint/safetensors.h"
+#include "devices/cpu/instruction_set.h"
 #include "process.h"
 #include "support/shared_data.h"
 
@@ -50,6 +51,18 @@ TEST(Commands, ARunWritesWhatItPromisesAndTheModelSpeaks) {
   const ProcessResult plan = run_flyover({"inspect", "model", (run / "model").string()});
   EXPECT_EQ(plan.exit_code, 0) << plan.output;
   EXPECT_THAT(plan.output, HasSubstr("activations"));
+}
+
+TEST(Commands, EveryInstructionSetOfTheMachineCanBeForced) {
+  for (const auto set : devices::cpu::available_instruction_sets()) {
+    const TemporaryDirectory directory;
+    const auto recipe = directory.path() / "recipe.yaml";
+    write_file(recipe, tiny_recipe(directory.path() / "run"));
+    const std::string name(name_of(set));
+    const ProcessResult result = run_flyover({"run", recipe.string(), "--set", "instruction_set=" + name});
+    EXPECT_EQ(result.exit_code, 0) << result.output;
+    EXPECT_THAT(result.output, HasSubstr(name));
+  }
 }
 
 TEST(Commands, ThePlannedPeakIsTheMeasuredOne) {

@@ -37,9 +37,6 @@ class Faults : public testing::Test {
     }
     return run_flyover(arguments, options);
   }
-  /// Whether there is a run that --resume can go on with.
-  bool resumable(const std::string& name) { return std::filesystem::exists(directory_.path() / name / "recipe.yaml"); }
-
   TemporaryDirectory directory_;
 };
 
@@ -61,12 +58,7 @@ TEST_F(Faults, FiftyKillsAtRandomMomentsChangeNoBit) {
       ProcessOptions options;
       options.kill_after_microseconds =
           static_cast<std::int64_t>(random.below(draw++, static_cast<std::uint64_t>(duration)));
-      const bool resume = resumable(name);
-      if (!resume) {
-        // Killed before it had become a run: what is there is not in the way of a user who removes it.
-        std::filesystem::remove_all(directory_.path() / name);
-      }
-      const ProcessResult result = run(name, resume, options);
+      const ProcessResult result = run(name, true, options);
       if (result.signal == SIGKILL) {
         ++kills;
         continue;
