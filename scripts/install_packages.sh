@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that a build needs. With "check" as argument also those of CI (linters).
+# Installs the Debian packages that a build needs. With "check" as argument also what CI checks with.
 set -euo pipefail
 
 packages=(
@@ -8,7 +8,7 @@ packages=(
   libgtest-dev libgmock-dev
 )
 if [ "${1:-}" = check ]; then
-  packages+=(clang-format clang-tidy python3)
+  packages+=(clang-format)
 fi
 
 missing=()
