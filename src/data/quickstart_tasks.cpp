@@ -22,6 +22,11 @@ const Words& things() {
                                 "drum", "kite", "ring", "bell", "rope", "stone", "flag", "shoe"};
   return kThings;
 }
+const Words& amounts() {
+  static const Words kAmounts = {"one",   "two",   "three", "four", "five",   "six",
+                                 "seven", "eight", "nine",  "ten",  "eleven", "twelve"};
+  return kAmounts;
+}
 const Words& list_words() {
   static const Words kWords = {"sun",  "tree", "fish", "door", "milk", "hand", "bird", "snow", "road", "moon",
                                "leaf", "boat", "wind", "corn", "fire", "salt", "wool", "star", "rain", "gold"};
@@ -97,10 +102,10 @@ Instance make_passage(Draw& draw) {
   constexpr std::size_t kOffers = 4;
   const std::string_view seller = draw.word(people());
   const Words what = draw.words(things(), kOffers);
-  std::array<std::uint64_t, kOffers> price{};
+  std::array<std::string_view, kOffers> price;
   std::string offers;
   for (std::size_t i = 0; i < kOffers; ++i) {
-    price[i] = 2 + draw.below(98);
+    price[i] = draw.word(amounts());
     offers += fmt::format("{}{} {}", i == 0 ? "" : ", ", what[i], price[i]);
   }
   const std::string passage = fmt::format("{} writes the prices of the market: {}.", seller, offers);
