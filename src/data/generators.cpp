@@ -14,9 +14,11 @@ constexpr std::string_view kText = "quickstart_text";
 constexpr std::string_view kInstructions = "quickstart_instructions";
 constexpr std::uint64_t kSentencesPerText = 4;
 
+/// One of the tasks, the first (finding a fact in a passage, the hardest to learn) twice as often as the others.
 std::string_view pick_task(const base::Random& random, std::uint64_t position) {
   static const std::vector<std::string> kTasks = quickstart::task_names();
-  return kTasks[random.below(position, kTasks.size())];
+  const std::uint64_t draw = random.below(position, kTasks.size() + 1);
+  return kTasks[draw == kTasks.size() ? 0 : draw];
 }
 
 /// Some sentences of the little world, in plain prose.
