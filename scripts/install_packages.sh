@@ -4,7 +4,7 @@ set -euo pipefail
 
 packages=(
   g++ cmake ninja-build ccache pkg-config git
-  libhwy-dev nlohmann-json3-dev libyaml-cpp-dev libcli11-dev libfmt-dev libspdlog-dev libpcre2-dev libxxhash-dev
+  libhwy-dev nlohmann-json3-dev libyaml-cpp-dev libcli11-dev libfmt-dev libpcre2-dev libxxhash-dev
   libgtest-dev libgmock-dev
 )
 if [ "${1:-}" = check ]; then
