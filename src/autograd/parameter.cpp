@@ -9,19 +9,19 @@ namespace flyover::autograd {
 using tensor::MemoryKind;
 
 ParameterId ParameterSet::add(ParameterSpec spec) {
-  std::int64_t rows = 0;
+  std::int64_t elements = 0;
   for (const CheckpointSlice& slice : spec.slices) {
-    base::check(slice.first_row == rows, "parameter {}: slice {} starts at row {}, expected {}", spec.name, slice.name,
-                slice.first_row, rows);
-    base::check(slice.shape.rank() == spec.shape.rank(), "parameter {}: slice {} has shape {}", spec.name, slice.name,
-                kernels::to_string(slice.shape));
-    rows += slice.shape[0];
+    base::check(slice.first_element == elements, "parameter {}: slice {} starts at element {}, expected {}", spec.name,
+                slice.name, slice.first_element, elements);
+    elements += slice.shape.elements();
   }
-  base::check(rows == spec.shape[0], "parameter {}: its slices have {} rows of {}", spec.name, rows, spec.shape[0]);
+  base::check(elements == spec.shape.elements(), "parameter {}: its slices have {} elements of {}", spec.name, elements,
+              spec.shape.elements());
   for (const Parameter& other : parameters_) {
     base::check(other.spec.name != spec.name, "two parameters are called {}", spec.name);
   }
-  parameters_.push_back({std::move(spec), {}, {}, {}, true});
+  const bool trainable = spec.has_gradient();
+  parameters_.push_back({std::move(spec), {}, {}, {}, trainable});
   return static_cast<ParameterId>(parameters_.size() - 1);
 }
 
@@ -36,12 +36,16 @@ std::int64_t ParameterSet::elements() const {
 void ParameterSet::allocate(tensor::Stream& stream, DType compute, ParameterUse use) {
   const DType exact = kernels::statistics_dtype(compute);
   for (Parameter& parameter : parameters_) {
-    parameter.value = stream.empty(parameter.spec.shape, compute, MemoryKind::kWeights);
+    const ParameterStorage storage = parameter.spec.storage;
+    const DType type = storage == ParameterStorage::kIndices ? DType::kI32
+                       : storage == ParameterStorage::kExact ? exact
+                                                             : compute;
+    parameter.value = stream.empty(parameter.spec.shape, type, MemoryKind::kWeights);
     if (use == ParameterUse::kInference || !parameter.trainable) {
       continue;
     }
     parameter.master =
-        compute == exact ? parameter.value : stream.empty(parameter.spec.shape, exact, MemoryKind::kWeights);
+        type == exact ? parameter.value : stream.empty(parameter.spec.shape, exact, MemoryKind::kWeights);
     parameter.gradient = stream.zeros(parameter.spec.shape, exact, MemoryKind::kGradients);
   }
 }

@@ -18,28 +18,54 @@ using tensor::Tensor;
 /// Handle of a parameter within its ParameterSet. The tape saves handles, never the storage behind them.
 enum class ParameterId : std::int32_t {};
 
-/// A tensor of the checkpoint that is part of a parameter: rows [first_row, first_row + shape[0]) of its first axis.
+/// A tensor of the checkpoint that is part of a parameter: its elements lie together, in the same order. A parameter of
+/// shape [experts, out, in] may be cut into matrices of some rows of one expert.
 struct CheckpointSlice {
   std::string name;  ///< in the model directory, for example "model.layers.0.self_attn.q_proj.weight"
   Dims shape;        ///< in the model directory
-  std::int64_t first_row = 0;
+  std::int64_t first_element = 0;
+  /// The slice's elements of a tensor of the parameter's shape: [elements], sharing the storage.
+  Tensor of(const Tensor& parameter) const {
+    return parameter.reshape({parameter.elements()}).rows(first_element, shape.elements());
+  }
 };
 
-/// What a parameter is, for optimizers: decides on weight decay and, later, on which update rule.
-enum class ParameterRole : std::uint8_t { kMatrix, kEmbedding, kOutput, kNorm, kBias };
+/// What a parameter is, for optimizers: decides on weight decay and on the update rule.
+enum class ParameterRole : std::uint8_t {
+  kMatrix,
+  kEmbedding,
+  kOutput,
+  kNorm,
+  kBias,    ///< biases, gates, sinks: what shifts or scales and is not multiplied with activations
+  kBalance  ///< moved by a rule of its own, never by a gradient: the bias of a router's choice
+};
+
+/// In which type a parameter is stored and computed with.
+enum class ParameterStorage : std::uint8_t {
+  kCompute,  ///< the model's compute type, bf16 or f32, with an f32 master copy in training
+  kExact,    ///< f32 always: what reports and checkpoints demand in full precision
+  kIndices   ///< i32, never trained: tables of expert numbers
+};
 
 /// What a model says of a parameter before it exists.
 struct ParameterSpec {
   std::string name;  ///< of the parameter itself, for recipes' patterns and for messages
   Dims shape;
   ParameterRole role = ParameterRole::kMatrix;
-  std::vector<CheckpointSlice> slices;  ///< in row order, covering the parameter exactly
+  std::vector<CheckpointSlice> slices;  ///< in order, covering the parameter exactly
+  ParameterStorage storage = ParameterStorage::kCompute;
+  /// Rows (of the last axis) of each logically independent matrix, in order, repeated until the parameter is covered;
+  /// empty = the last two axes are one matrix. What Muon orthogonalises.
+  std::vector<std::int64_t> matrix_rows = {};
+
+  /// Whether gradients move it.
+  bool has_gradient() const { return storage != ParameterStorage::kIndices && role != ParameterRole::kBalance; }
 };
 
 /// A parameter: its value in the compute type, the fp32 master copy where that differs, and the fp32 gradient.
 struct Parameter {
   ParameterSpec spec;
-  Tensor value;   ///< [shape] bf16 | f32: what kernels read
+  Tensor value;   ///< [shape] bf16 | f32 | i32: what kernels read
   Tensor master;  ///< [shape] f32; the same storage as `value` when computing in f32, undefined when not training
   Tensor
       gradient;  ///< [shape] f32, accumulated over the micro-batches of a step; undefined when frozen or not training

@@ -22,7 +22,7 @@ constexpr std::string_view kEmbeddingName = "model.embed_tokens.weight";
 
 void write_rows(tensor::Stream& stream, const Tensor& destination, const CheckpointSlice& slice,
                 std::span<const std::byte> bytes) {
-  stream.write(destination.rows(slice.first_row, slice.shape[0]), bytes);
+  stream.write(slice.of(destination), bytes);
 }
 
 /// Rows of `row_elements` floats behind the stored ones, each their mean.
@@ -40,9 +40,46 @@ void append_mean_rows(std::vector<float>& values, std::int64_t row_elements, std
   }
 }
 
+std::vector<kernels::Bf16> rounded(const std::vector<float>& values) {
+  std::vector<kernels::Bf16> result;
+  result.reserve(values.size());
+  for (const float value : values) {
+    result.push_back(kernels::to_bf16(value));
+  }
+  return result;
+}
+
+/// A table of indices, which files hold as I64 or I32. Throws Error for any other type and for what 31 bits do not
+/// hold.
+std::vector<std::int32_t> read_indices(const ModelTensor& source, const CheckpointSlice& slice) {
+  const std::span<const std::byte> bytes = bytes_of(source);
+  const bool wide = source.entry->dtype == TensorType::kI64;
+  base::require(wide || source.entry->dtype == TensorType::kI32, "{}: is {}, expected I64 or I32", slice.name,
+                name_of(source.entry->dtype));
+  std::vector<std::int32_t> result(static_cast<std::size_t>(slice.shape.elements()));
+  for (std::size_t i = 0; i < result.size(); ++i) {
+    std::int64_t value = 0;
+    if (wide) {
+      std::memcpy(&value, bytes.data() + i * sizeof(value), sizeof(value));
+    } else {
+      std::int32_t narrow = 0;
+      std::memcpy(&narrow, bytes.data() + i * sizeof(narrow), sizeof(narrow));
+      value = narrow;
+    }
+    base::require(value >= 0 && value <= INT32_MAX, "{}: element {} is {}, expected an index", slice.name, i, value);
+    result[i] = static_cast<std::int32_t>(value);
+  }
+  return result;
+}
+
 /// The elements of one tensor of the directory into the parameter's value and master.
 void load_slice(tensor::Stream& stream, const Parameter& parameter, const CheckpointSlice& slice,
                 const ModelTensor& source) {
+  if (parameter.spec.storage == autograd::ParameterStorage::kIndices) {
+    const std::vector<std::int32_t> indices = read_indices(source, slice);
+    write_rows(stream, parameter.value, slice, std::as_bytes(std::span(indices)));
+    return;
+  }
   const std::int64_t stored_rows = source.entry->shape.front();
   const std::int64_t row_elements = slice.shape.elements() / slice.shape[0];
   if (parameter.value.dtype() == DType::kBf16 && stored_rows == slice.shape[0]) {
@@ -62,12 +99,8 @@ void load_slice(tensor::Stream& stream, const Parameter& parameter, const Checkp
   if (parameter.value.dtype() == DType::kF32) {
     write_rows(stream, parameter.value, slice, std::as_bytes(std::span(values)));
   } else if (stored_rows != slice.shape[0]) {
-    std::vector<kernels::Bf16> rounded;
-    rounded.reserve(values.size());
-    for (const float value : values) {
-      rounded.push_back(kernels::to_bf16(value));
-    }
-    write_rows(stream, parameter.value, slice, std::as_bytes(std::span(rounded)));
+    const std::vector<kernels::Bf16> narrow = rounded(values);
+    write_rows(stream, parameter.value, slice, std::as_bytes(std::span(narrow)));
   }
 }
 
@@ -94,12 +127,25 @@ bool repeats_embedding(const ModelDirectory& directory) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size()) == 0;
 }
 
+/// The type that a parameter's elements have in the files: indices as 64-bit numbers, as published models have them.
+TensorType file_type(const Parameter& parameter, DType compute) {
+  switch (parameter.spec.storage) {
+    case autograd::ParameterStorage::kIndices:
+      return TensorType::kI64;
+    case autograd::ParameterStorage::kExact:
+      return TensorType::kF32;
+    case autograd::ParameterStorage::kCompute:
+      break;
+  }
+  return tensor_type_of(compute);
+}
+
 std::vector<TensorSpec> tensor_specs(const models::LanguageModel& model, DType dtype) {
   std::vector<TensorSpec> specs;
   for (const Parameter& parameter : model.parameters().all()) {
     for (const CheckpointSlice& slice : parameter.spec.slices) {
       const auto sizes = slice.shape.values();
-      specs.push_back({slice.name, tensor_type_of(dtype), {sizes.begin(), sizes.end()}});
+      specs.push_back({slice.name, file_type(parameter, dtype), {sizes.begin(), sizes.end()}});
     }
   }
   return specs;
@@ -138,9 +184,17 @@ std::vector<std::pair<SliceLocation, const ModelTensor*>> plan_load(const ModelD
   return plan;
 }
 
-tensor::ReadBack read_slice(tensor::Stream& stream, const SliceLocation& location) {
-  return stream.read_back(location.parameter->value.rows(location.slice->first_row, location.slice->shape[0]),
-                          tensor::ReadBackPurpose::kCheckpoint);
+/// A slice's elements as they are in the files.
+std::vector<std::byte> file_bytes(tensor::Stream& stream, const SliceLocation& location) {
+  auto ticket = stream.read_back(location.slice->of(location.parameter->value), tensor::ReadBackPurpose::kCheckpoint);
+  if (location.parameter->spec.storage == autograd::ParameterStorage::kIndices) {
+    const std::vector<std::int32_t> narrow = ticket.values<std::int32_t>();
+    const std::vector<std::int64_t> wide(narrow.begin(), narrow.end());
+    const auto bytes = std::as_bytes(std::span(wide));
+    return {bytes.begin(), bytes.end()};
+  }
+  const auto bytes = ticket.bytes();
+  return {bytes.begin(), bytes.end()};
 }
 
 }  // namespace
@@ -166,26 +220,29 @@ void initialise_weights(models::LanguageModel& model, tensor::Stream& stream, st
   std::uint64_t index = 0;
   for (const Parameter& parameter : model.parameters().all()) {
     const base::Random random(seed, base::RandomPurpose::kInitialisation, 0, index++);
-    const double deviation = model.initialisation(parameter);
-    std::vector<float> values(static_cast<std::size_t>(parameter.value.elements()), deviation < 0 ? 0.0f : 1.0f);
-    if (deviation > 0) {
-      for (std::size_t i = 0; i < values.size(); ++i) {
-        values[i] = static_cast<float>(deviation * random.normal(i));
+    models::Initialisation start = model.initialisation(parameter, seed);
+    const auto count = static_cast<std::size_t>(parameter.value.elements());
+    if (parameter.value.dtype() == DType::kI32) {
+      base::check(start.indices.size() == count, "{}: {} initial indices", parameter.spec.name, start.indices.size());
+      stream.write(parameter.value, std::as_bytes(std::span(start.indices)));
+      continue;
+    }
+    if (start.values.empty()) {
+      start.values.assign(count, static_cast<float>(start.mean));
+      for (std::size_t i = 0; start.deviation > 0 && i < count; ++i) {
+        start.values[i] = static_cast<float>(start.mean + start.deviation * random.normal(i));
       }
     }
-    const auto bytes = std::as_bytes(std::span(values));
+    base::check(start.values.size() == count, "{}: {} initial values", parameter.spec.name, start.values.size());
+    const auto bytes = std::as_bytes(std::span(start.values));
     if (parameter.master.defined()) {
       stream.write(parameter.master, bytes);
     }
     if (parameter.value.dtype() == DType::kF32) {
       stream.write(parameter.value, bytes);
     } else {
-      std::vector<kernels::Bf16> rounded;
-      rounded.reserve(values.size());
-      for (const float value : values) {
-        rounded.push_back(kernels::to_bf16(value));
-      }
-      stream.write(parameter.value, std::as_bytes(std::span(rounded)));
+      const std::vector<kernels::Bf16> narrow = rounded(start.values);
+      stream.write(parameter.value, std::as_bytes(std::span(narrow)));
     }
   }
 }
@@ -197,12 +254,12 @@ std::uint64_t model_bytes(const models::LanguageModel& model, DType dtype) {
 void write_model(const std::filesystem::path& target, const base::Json& original, const models::LanguageModel& model,
                  tensor::Stream& stream, const ModelOutput& output) {
   const auto slices = locate_slices(model);
-  const DType dtype = model.parameters().all().front().value.dtype();
+  const DType dtype = model.parameters()[model.output_weight()].value.dtype();
   ModelDirectoryContents contents;
   contents.tensors = tensor_specs(model, dtype);
   sort_for_writing(contents.tensors);
   contents.write_tensor = [&](const TensorSpec& spec, const PieceWriter& write) {
-    write(read_slice(stream, slices.at(spec.name)).bytes());
+    write(file_bytes(stream, slices.at(spec.name)));
   };
   contents.tokenizer_source = output.tokenizer_source;
   contents.extra_files = output.extra_files;
@@ -213,8 +270,7 @@ void write_model(const std::filesystem::path& target, const base::Json& original
 
   const ModelDirectory written = ModelDirectory::open(target);
   for (const auto& [name, location] : slices) {
-    auto ticket = read_slice(stream, location);
-    const auto expected = ticket.bytes();
+    const std::vector<std::byte> expected = file_bytes(stream, location);
     const auto found = written.bytes(name);
     base::require(expected.size() == found.size() && std::memcmp(expected.data(), found.data(), found.size()) == 0,
                   "{}: tensor {} reads back differently from what was written: do not trust this disk", target.string(),

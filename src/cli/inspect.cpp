@@ -129,7 +129,10 @@ int inspect_gradients(const Options& options) {
   std::vector<NamedTensor> tensors = {{"loss", total, {}}};
   for (const autograd::Parameter& parameter : bare.model->parameters().all()) {
     for (const autograd::CheckpointSlice& slice : parameter.spec.slices) {
-      const tensor::Tensor rows = parameter.gradient.rows(slice.first_row, slice.shape[0]);
+      if (!parameter.gradient.defined()) {
+        continue;
+      }
+      const tensor::Tensor rows = slice.of(parameter.gradient).reshape(slice.shape);
       tensors.push_back({slice.name, rows, shape_of(rows)});
     }
   }

@@ -7,6 +7,18 @@
 
 namespace flyover::models {
 
+Initialisation usual_initialisation(const autograd::Parameter& parameter, double deviation) {
+  switch (parameter.spec.role) {
+    case autograd::ParameterRole::kNorm:
+      return {1.0, 0.0};
+    case autograd::ParameterRole::kBias:
+    case autograd::ParameterRole::kBalance:
+      return {0.0, 0.0};
+    default:
+      return {0.0, deviation};
+  }
+}
+
 double training_flops(const ModelSummary& summary, std::int64_t tokens, std::int64_t visible_pairs) {
   const double matrices = 6.0 * static_cast<double>(summary.matrix_parameters) * static_cast<double>(tokens);
   const double attention = 12.0 * static_cast<double>(summary.layers * summary.heads * summary.head_dim) *
@@ -14,7 +26,7 @@ double training_flops(const ModelSummary& summary, std::int64_t tokens, std::int
   return matrices + attention;
 }
 
-std::unique_ptr<LanguageModel> make_model(const base::Json& config, std::string_view source) {
+std::unique_ptr<LanguageModel> make_model(const base::Json& config, std::string_view source, const StoredNames&) {
   const std::string type = base::get_string(config, "model_type", source);
   if (type == "llama") {
     return std::make_unique<llama::Model>(llama::parse_config(config, source));

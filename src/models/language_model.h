@@ -2,8 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "autograd/tape.h"
 #include "base/json.h"
@@ -25,6 +28,18 @@ struct ModelSummary {
   std::int64_t matrix_parameters = 0;  ///< elements that each token is multiplied with: output layer yes, look-up no
 };
 
+/// What a parameter holds before any training: normal random numbers, or given values.
+struct Initialisation {
+  double mean = 0.0;
+  double deviation = 0.0;                  ///< 0 = the constant `mean`
+  std::vector<float> values = {};          ///< all elements, instead
+  std::vector<std::int32_t> indices = {};  ///< all elements of a table, instead
+};
+
+/// Whether the directory that a model is read from has a tensor of this name. Families whose checkpoints come with
+/// several sets of names tell by it which one they shall read and write.
+using StoredNames = std::function<bool(std::string_view)>;
+
 /// A language model: parameters, and a forward pass in terms of ops. Constructed without storage.
 class LanguageModel {
  public:
@@ -34,9 +49,8 @@ class LanguageModel {
   virtual const autograd::ParameterSet& parameters() const = 0;
   /// The [vocabulary, hidden] matrix of the output layer.
   virtual autograd::ParameterId output_weight() const = 0;
-  /// Standard deviation of the initialisation of a parameter for training from random weights; 0 = the constant 1 (norm
-  /// weights), negative = the constant 0 (biases).
-  virtual double initialisation(const autograd::Parameter& parameter) const = 0;
+  /// How a parameter begins where training starts from random weights; `seed` decides on given random values.
+  virtual Initialisation initialisation(const autograd::Parameter& parameter, std::uint64_t seed) const = 0;
   /// Hidden states after the final norm, [tokens, hidden]. With a cache (generation) the batch's tokens are added to
   /// it.
   virtual autograd::Variable hidden_states(autograd::Tape& tape, const nn::TokenBatch& batch,
@@ -44,12 +58,16 @@ class LanguageModel {
                                            const tensor::Tensor* cache_rows = nullptr) const = 0;
 };
 
+/// Norm weights 1, biases 0, the rest normal with this deviation.
+Initialisation usual_initialisation(const autograd::Parameter& parameter, double deviation);
+
 /// FLOPs of training on a batch, for MFU: 6 per matrix parameter and token, and 12 x heads x head_dim per layer for
 /// each (query, visible key) pair.
 double training_flops(const ModelSummary& summary, std::int64_t tokens, std::int64_t visible_pairs);
 
-/// The model that a configuration describes. `source` names the file in messages. Throws Error naming what is not
-/// supported.
-std::unique_ptr<LanguageModel> make_model(const base::Json& config, std::string_view source);
+/// The model that a configuration describes, with the names that `stored` knows (none: the family's usual ones).
+/// `source` names the file in messages. Throws Error naming what is not supported.
+std::unique_ptr<LanguageModel> make_model(const base::Json& config, std::string_view source,
+                                          const StoredNames& stored = {});
 
 }  // namespace flyover::models

@@ -43,15 +43,16 @@ std::vector<Piece> pieces(const models::LanguageModel& model, const optim::Optim
   }
   std::vector<Piece> result;
   for (const autograd::Parameter& parameter : model.parameters().all()) {
-    if (!parameter.master.defined()) {
+    const bool balance = parameter.spec.role == autograd::ParameterRole::kBalance;
+    if (!parameter.master.defined() && !balance) {
       continue;
     }
     const auto cut = [&](const std::string& kind, const Tensor& whole) {
       for (const CheckpointSlice& slice : parameter.spec.slices) {
-        result.push_back({kind + "/" + slice.name, whole.rows(slice.first_row, slice.shape[0])});
+        result.push_back({kind + "/" + slice.name, slice.of(whole).reshape(slice.shape)});
       }
     };
-    cut("weight", parameter.master);
+    cut("weight", balance ? parameter.value : parameter.master);
     const std::string suffix = "/" + parameter.spec.name;
     for (const auto& [name, whole] : state) {
       if (name.ends_with(suffix) && name.find('/') == name.size() - suffix.size()) {

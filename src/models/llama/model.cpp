@@ -63,15 +63,8 @@ Model::Layer Model::make_layer(std::int64_t index) {
   return layer;
 }
 
-double Model::initialisation(const autograd::Parameter& parameter) const {
-  switch (parameter.spec.role) {
-    case autograd::ParameterRole::kNorm:
-      return 0.0;
-    case autograd::ParameterRole::kBias:
-      return -1.0;
-    default:
-      return config_.initializer_range;
-  }
+Initialisation Model::initialisation(const autograd::Parameter& parameter, std::uint64_t) const {
+  return usual_initialisation(parameter, config_.initializer_range);
 }
 
 ops::RopeAngles Model::rope_angles(tensor::Stream& stream, const nn::TokenBatch& batch) const {

@@ -18,7 +18,7 @@ class Model final : public LanguageModel {
   autograd::ParameterSet& parameters() override { return parameters_; }
   const autograd::ParameterSet& parameters() const override { return parameters_; }
   autograd::ParameterId output_weight() const override { return output_; }
-  double initialisation(const autograd::Parameter& parameter) const override;
+  Initialisation initialisation(const autograd::Parameter& parameter, std::uint64_t seed) const override;
   autograd::Variable hidden_states(autograd::Tape& tape, const nn::TokenBatch& batch, const nn::KeyValueCache* cache,
                                    const tensor::Tensor* cache_rows) const override;
 

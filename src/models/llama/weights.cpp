@@ -33,7 +33,8 @@ ParameterSpec stacked(const std::string& name, const std::vector<Part>& parts, s
   std::int64_t rows = 0;
   for (const Part& part : parts) {
     const Dims shape = columns == 0 ? Dims{part.rows} : Dims{part.rows, columns};
-    spec.slices.push_back({part.name, shape, rows});
+    spec.slices.push_back({part.name, shape, columns == 0 ? rows : rows * columns});
+    spec.matrix_rows.push_back(part.rows);
     rows += part.rows;
   }
   spec.shape = columns == 0 ? Dims{rows} : Dims{rows, columns};
