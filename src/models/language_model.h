@@ -23,7 +23,6 @@ struct ModelSummary {
   std::int64_t vocabulary_size = 0;
   std::int64_t heads = 0;
   std::int64_t head_dim = 0;
-  std::int64_t cache_width = 0;  ///< elements of keys per token and layer (and as many of values)
   std::int64_t max_position_embeddings = 0;
   std::int64_t matrix_parameters = 0;  ///< elements that each token is multiplied with: output layer yes, look-up no
 };
@@ -51,11 +50,13 @@ class LanguageModel {
   virtual autograd::ParameterId output_weight() const = 0;
   /// How a parameter begins where training starts from random weights; `seed` decides on given random values.
   virtual Initialisation initialisation(const autograd::Parameter& parameter, std::uint64_t seed) const = 0;
-  /// Hidden states after the final norm, [tokens, hidden]. With a cache (generation) the batch's tokens are added to
-  /// it.
+  /// Hidden states after the final norm, [tokens, hidden]. With a cache (generation; one that make_cache made) the
+  /// batch's tokens are added to it.
   virtual autograd::Variable hidden_states(autograd::Tape& tape, const nn::TokenBatch& batch,
-                                           const nn::KeyValueCache* cache = nullptr,
-                                           const tensor::Tensor* cache_rows = nullptr) const = 0;
+                                           const nn::Cache* cache = nullptr) const = 0;
+  /// An empty cache for `slots` sequences of at most `capacity` tokens, in the type of the allocated parameters.
+  virtual std::unique_ptr<nn::Cache> make_cache(tensor::Stream& stream, std::int64_t slots,
+                                                std::int64_t capacity) const = 0;
 };
 
 /// Norm weights 1, biases 0, the rest normal with this deviation.

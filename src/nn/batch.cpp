@@ -1,6 +1,7 @@
 #include "nn/batch.h"
 
 #include <numeric>
+#include <utility>
 
 #include "base/error.h"
 
@@ -40,10 +41,12 @@ TokenBatch upload(tensor::Stream& stream, const PackedTokens& packed, tensor::DT
                   (packed.targets.empty() || packed.targets.size() == packed.tokens.size()),
               "{} tokens with {} targets and {} weights", count, packed.targets.size(), packed.weights.size());
   std::vector<std::int32_t> positions, sequences;
+  std::vector<DocumentRows> documents;
   positions.reserve(packed.tokens.size());
   for (const std::int64_t length : packed.document_lengths) {
     base::check(length > 0, "an empty document in a micro-batch");
     const auto first = static_cast<std::int32_t>(positions.size());
+    documents.push_back({first, length, 0, -1});
     const auto size = static_cast<std::int32_t>(length);
     sequences.insert(sequences.end(), {first, size, first, size});
     for (std::int32_t position = 0; position < size; ++position) {
@@ -55,6 +58,7 @@ TokenBatch upload(tensor::Stream& stream, const PackedTokens& packed, tensor::DT
   batch.positions = stream.upload(positions, {count});
   batch.span.sequences =
       stream.upload(sequences, {static_cast<std::int64_t>(packed.document_lengths.size()), kernels::kSequenceColumns});
+  batch.documents = std::move(documents);
   batch.span.visible_pairs = causal_pairs(packed.document_lengths);
   if (!packed.targets.empty()) {
     batch.targets = upload_targets(stream, packed, exact);

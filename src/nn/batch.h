@@ -24,11 +24,20 @@ struct PackedTokens {
   std::vector<float> weights;
 };
 
+/// The tokens of one document (in generation: the new ones of one sequence) within a batch.
+struct DocumentRows {
+  std::int64_t first = 0;   ///< row of its first token in the batch
+  std::int64_t tokens = 0;  ///< at least one
+  std::int64_t cached = 0;  ///< tokens before these, which are in a cache; 0 in training
+  std::int64_t slot = -1;   ///< of the cache; -1 in training
+};
+
 /// The same on the device.
 struct TokenBatch {
-  Tensor tokens;     ///< [tokens] i32
-  Tensor positions;  ///< [tokens] i32, position within the document
-  ops::AttentionSpan span;
+  Tensor tokens;            ///< [tokens] i32
+  Tensor positions;         ///< [tokens] i32, position within the document
+  ops::AttentionSpan span;  ///< of training; in generation it is the cache's
+  std::vector<DocumentRows> documents;
   ops::LossTargets targets;  ///< undefined tensors where nothing is trained
   std::int64_t target_count = 0;
   std::int64_t count() const { return tokens.size(0); }

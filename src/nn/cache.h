@@ -1,4 +1,4 @@
-// The key-value cache of generation.
+// What generation keeps between forward passes.
 #pragma once
 
 #include <vector>
@@ -7,23 +7,42 @@
 
 namespace flyover::nn {
 
-/// Keys and values of all layers for a fixed number of sequences of at most `capacity` tokens each. Sequence `slot`
-/// owns the rows [slot * capacity, (slot + 1) * capacity) of every layer.
-class KeyValueCache {
+/// The state of a fixed number of sequences ("slots") of at most `capacity` tokens each. What is in it is known to the
+/// model that made it (LanguageModel::make_cache), which alone reads and writes it.
+class Cache {
  public:
-  KeyValueCache(tensor::Stream& stream, std::int64_t layers, std::int64_t slots, std::int64_t capacity,
-                std::int64_t width, tensor::DType dtype);
+  Cache(std::int64_t slots, std::int64_t capacity) : slots_(slots), capacity_(capacity) {}
+  Cache(const Cache&) = delete;
+  Cache& operator=(const Cache&) = delete;
+  virtual ~Cache() = default;
 
-  std::int64_t capacity() const { return capacity_; }
   std::int64_t slots() const { return slots_; }
-  /// The cache of one layer for a batch whose tokens go to `rows` ([tokens] i32).
-  ops::LayerCache layer(std::int64_t index, const Tensor& rows) const;
+  std::int64_t capacity() const { return capacity_; }
+
+ private:
+  std::int64_t slots_;
+  std::int64_t capacity_;
+};
+
+/// Keys and values of every token in every layer. Sequence `slot` owns the rows [slot * capacity, (slot + 1) *
+/// capacity) of every layer.
+class KeyValueCache final : public Cache {
+ public:
+  /// `key_width` and `value_width`: elements of a token's keys and values in a layer.
+  KeyValueCache(tensor::Stream& stream, std::int64_t layers, std::int64_t slots, std::int64_t capacity,
+                std::int64_t key_width, std::int64_t value_width, tensor::DType dtype);
+
+  /// Where a batch's tokens go and what they see, the same in all layers.
+  struct Entry {
+    Tensor rows;  ///< [tokens] i32
+    ops::AttentionSpan span;
+  };
+  Entry enter(tensor::Stream& stream, const TokenBatch& batch) const;
+  ops::LayerCache layer(std::int64_t index, const Entry& entry) const;
 
  private:
   std::vector<Tensor> keys_;
   std::vector<Tensor> values_;
-  std::int64_t slots_;
-  std::int64_t capacity_;
 };
 
 /// New tokens of one sequence of a generation batch.
@@ -33,14 +52,13 @@ struct CachedSequence {
   std::vector<std::int32_t> new_tokens;  ///< at least one
 };
 
-/// A batch for generation: the tokens of all sequences in a row, and the cache rows that they go to.
+/// A batch for generation: the tokens of all sequences in a row.
 struct CachedBatch {
-  TokenBatch batch;
-  Tensor cache_rows;  ///< [tokens] i32
-  Tensor last_rows;   ///< [sequences] i32: the last new token of each sequence
+  TokenBatch batch;  ///< without a span: that is the cache's
+  Tensor last_rows;  ///< [sequences] i32: the last new token of each sequence
 };
 
 /// Uploads a generation batch. Throws InternalError where a sequence exceeds the cache's capacity.
-CachedBatch upload(tensor::Stream& stream, const std::vector<CachedSequence>& sequences, const KeyValueCache& cache);
+CachedBatch upload(tensor::Stream& stream, const std::vector<CachedSequence>& sequences, const Cache& cache);
 
 }  // namespace flyover::nn

@@ -30,8 +30,7 @@ Generator::Generator(models::LanguageModel& model, tensor::Stream& stream, const
     : model_(model),
       stream_(stream),
       options_(options),
-      cache_(stream, model.summary().layers, options.slots, options.capacity, model.summary().cache_width,
-             model.parameters()[model.output_weight()].value.dtype()) {}
+      cache_(model.make_cache(stream, options.slots, options.capacity)) {}
 
 std::vector<Completion> Generator::generate(const std::vector<std::vector<std::int32_t>>& prompts,
                                             const SamplingOptions& sampling, const TokenCallback& on_token) {
@@ -104,9 +103,9 @@ void Generator::step(std::vector<Sequence>& active, const SamplingOptions& sampl
     const base::Random random(sampling.seed, base::RandomPurpose::kSampling, 0, sequence.prompt);
     uniform.push_back(static_cast<float>(random.bits(sequence.completion.tokens.size()) >> 40) * 0x1.0p-24f);
   }
-  const nn::CachedBatch uploaded = nn::upload(stream_, batch, cache_);
+  const nn::CachedBatch uploaded = nn::upload(stream_, batch, *cache_);
   autograd::Tape tape(stream_, model_.parameters(), {false, autograd::RecomputePolicy::kNone, nullptr});
-  const Tensor hidden = model_.hidden_states(tape, uploaded.batch, &cache_, &uploaded.cache_rows).value;
+  const Tensor hidden = model_.hidden_states(tape, uploaded.batch, cache_.get()).value;
   const auto count = static_cast<std::int64_t>(members.size());
   const Tensor last = stream_.empty({count, hidden.size(1)}, hidden.dtype());
   stream_.launch(kernels::GatherRows{hidden.view(), uploaded.last_rows.view(), last.view()});

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <vector>
 
 #include "models/language_model.h"
@@ -61,7 +62,7 @@ class Generator {
   models::LanguageModel& model_;
   tensor::Stream& stream_;
   GeneratorOptions options_;
-  nn::KeyValueCache cache_;
+  std::unique_ptr<nn::Cache> cache_;
 };
 
 }  // namespace flyover::rollout

@@ -30,7 +30,6 @@ Model::Model(const Config& config)
               config.vocab_size,
               config.num_attention_heads,
               config.head_dim,
-              config.num_key_value_heads * config.head_dim,
               config.max_position_embeddings,
               0};
   for (const autograd::Parameter& parameter : parameters_.all()) {
@@ -77,19 +76,29 @@ ops::RopeAngles Model::rope_angles(tensor::Stream& stream, const nn::TokenBatch&
   return angles;
 }
 
-Variable Model::hidden_states(Tape& tape, const nn::TokenBatch& batch, const nn::KeyValueCache* cache,
-                              const tensor::Tensor* cache_rows) const {
+std::unique_ptr<nn::Cache> Model::make_cache(tensor::Stream& stream, std::int64_t slots, std::int64_t capacity) const {
+  const std::int64_t width = config_.num_key_value_heads * config_.head_dim;
+  return std::make_unique<nn::KeyValueCache>(stream, config_.num_hidden_layers, slots, capacity, width, width,
+                                             parameters_[output_].value.dtype());
+}
+
+Variable Model::hidden_states(Tape& tape, const nn::TokenBatch& batch, const nn::Cache* cache) const {
+  const auto* key_values = dynamic_cast<const nn::KeyValueCache*>(cache);
+  nn::KeyValueCache::Entry entry{{}, batch.span};
+  if (key_values != nullptr) {
+    entry = key_values->enter(tape.stream(), batch);
+  }
   const ops::RopeAngles angles = rope_angles(tape.stream(), batch);
   Variable hidden = ops::embedding(tape, batch.tokens, embedding_);
   for (std::size_t i = 0; i < layers_.size(); ++i) {
-    const auto forward = [this, i, angles, span = batch.span, cache, cache_rows](Tape& t, const Variable& x) {
+    const auto forward = [this, i, angles, entry, key_values](Tape& t, const Variable& x) {
       const Layer& layer = layers_[i];
       ops::LayerCache layer_cache;
-      if (cache != nullptr) {
-        layer_cache = cache->layer(static_cast<std::int64_t>(i), *cache_rows);
+      if (key_values != nullptr) {
+        layer_cache = key_values->layer(static_cast<std::int64_t>(i), entry);
       }
-      const Variable mixed =
-          layer.attention(t, layer.attention_norm(t, x), angles, span, cache != nullptr ? &layer_cache : nullptr);
+      const Variable mixed = layer.attention(t, layer.attention_norm(t, x), angles, entry.span,
+                                             key_values != nullptr ? &layer_cache : nullptr);
       const Variable attended = ops::add(t, x, mixed);
       return ops::add(t, attended, layer.mlp(t, layer.mlp_norm(t, attended)));
     };

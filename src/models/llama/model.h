@@ -19,8 +19,10 @@ class Model final : public LanguageModel {
   const autograd::ParameterSet& parameters() const override { return parameters_; }
   autograd::ParameterId output_weight() const override { return output_; }
   Initialisation initialisation(const autograd::Parameter& parameter, std::uint64_t seed) const override;
-  autograd::Variable hidden_states(autograd::Tape& tape, const nn::TokenBatch& batch, const nn::KeyValueCache* cache,
-                                   const tensor::Tensor* cache_rows) const override;
+  autograd::Variable hidden_states(autograd::Tape& tape, const nn::TokenBatch& batch,
+                                   const nn::Cache* cache) const override;
+  std::unique_ptr<nn::Cache> make_cache(tensor::Stream& stream, std::int64_t slots,
+                                        std::int64_t capacity) const override;
 
  private:
   struct Layer {
