@@ -23,30 +23,63 @@ class AddOperation final : public autograd::Operation {
   }
 };
 
+Tensor launch_swiglu(tensor::Stream& stream, const Tensor& gate_up, const Tensor& row_weights, float limit) {
+  Tensor y = stream.empty({gate_up.size(0), gate_up.size(1) / 2}, gate_up.dtype());
+  kernels::SwiGluForward forward;
+  forward.gate_up = gate_up.view();
+  forward.y = y.view();
+  if (row_weights.defined()) {
+    forward.row_weights = row_weights.const_view();
+  }
+  forward.limit = limit;
+  stream.launch(forward);
+  return y;
+}
+
+/// Input 0 is gate_up, input 1 (where there is one) the rows' weights.
 class SwiGlu final : public autograd::Operation {
  public:
-  explicit SwiGlu(Saved gate_up) : gate_up_(std::move(gate_up)) {}
+  SwiGlu(Saved gate_up, Tensor row_weights, float limit)
+      : gate_up_(std::move(gate_up)), row_weights_(std::move(row_weights)), limit_(limit) {}
   std::string_view name() const override { return "swiglu"; }
   bool is_cheap() const override { return true; }
 
   Tensor recompute(BackwardPass& pass) override {
-    const Tensor gate_up = pass.get(gate_up_);
-    Tensor y = pass.stream().empty({gate_up.size(0), gate_up.size(1) / 2}, gate_up.dtype());
-    pass.stream().launch(kernels::SwiGluForward{gate_up.view(), y.view()});
-    return y;
+    return launch_swiglu(pass.stream(), pass.get(gate_up_), row_weights_, limit_);
   }
 
   void backward_inputs(BackwardPass& pass) override {
+    const bool weighted = row_weights_.defined() && pass.needs(1);
+    if (!pass.needs(0) && !weighted) {
+      return;
+    }
+    tensor::Stream& stream = pass.stream();
+    const Tensor gate_up = pass.get(gate_up_);
+    const Tensor dgate_up = stream.empty(gate_up.shape(), gate_up.dtype());
+    Tensor drow_weights;
+    kernels::SwiGluBackward backward;
+    backward.gate_up = gate_up.view();
+    backward.dy = pass.output_gradient().view();
+    backward.dgate_up = dgate_up.view();
+    backward.limit = limit_;
+    if (row_weights_.defined()) {
+      drow_weights = stream.empty(row_weights_.shape(), row_weights_.dtype());
+      backward.row_weights = row_weights_.const_view();
+      backward.drow_weights = drow_weights.view();
+    }
+    stream.launch(backward);
     if (pass.needs(0)) {
-      const Tensor gate_up = pass.get(gate_up_);
-      pass.write_input_gradient(0, [&](const Tensor& dgate_up) {
-        pass.stream().launch(kernels::SwiGluBackward{gate_up.view(), pass.output_gradient().view(), dgate_up.view()});
-      });
+      pass.pass_input_gradient(0, dgate_up);
+    }
+    if (weighted) {
+      pass.pass_input_gradient(1, drow_weights);
     }
   }
 
  private:
   Saved gate_up_;
+  Tensor row_weights_;
+  float limit_;
 };
 
 }  // namespace
@@ -57,10 +90,14 @@ Variable add(Tape& tape, const Variable& a, const Variable& b) {
   return tape.record(std::make_unique<AddOperation>(), std::move(y), {a, b});
 }
 
-Variable swiglu(Tape& tape, const Variable& gate_up) {
-  Tensor y = tape.stream().empty({gate_up.value.size(0), gate_up.value.size(1) / 2}, gate_up.value.dtype());
-  tape.stream().launch(kernels::SwiGluForward{gate_up.value.view(), y.view()});
-  return tape.record(std::make_unique<SwiGlu>(tape.save(gate_up)), std::move(y), {gate_up});
+Variable swiglu(Tape& tape, const Variable& gate_up, const GatedActivation& activation) {
+  const Tensor row_weights = activation.row_weights ? activation.row_weights->value : Tensor();
+  Tensor y = launch_swiglu(tape.stream(), gate_up.value, row_weights, activation.limit);
+  auto operation = std::make_unique<SwiGlu>(tape.save(gate_up), row_weights, activation.limit);
+  if (activation.row_weights) {
+    return tape.record(std::move(operation), std::move(y), {gate_up, *activation.row_weights});
+  }
+  return tape.record(std::move(operation), std::move(y), {gate_up});
 }
 
 }  // namespace flyover::ops

@@ -1,6 +1,9 @@
 // Additions and activations.
 #pragma once
 
+#include <limits>
+#include <optional>
+
 #include "autograd/tape.h"
 
 namespace flyover::ops {
@@ -8,7 +11,14 @@ namespace flyover::ops {
 /// a + b, same shape [rows, width].
 autograd::Variable add(autograd::Tape& tape, const autograd::Variable& a, const autograd::Variable& b);
 
+/// What a gated activation does besides silu(gate) * up.
+struct GatedActivation {
+  float limit = std::numeric_limits<float>::infinity();          ///< kernels::SwiGluForward::limit
+  std::optional<autograd::Variable> row_weights = std::nullopt;  ///< [rows] f32: a factor for each row
+};
+
 /// silu(gate) * up. gate_up: [rows, 2 * width], gate first; result: [rows, width].
-autograd::Variable swiglu(autograd::Tape& tape, const autograd::Variable& gate_up);
+autograd::Variable swiglu(autograd::Tape& tape, const autograd::Variable& gate_up,
+                          const GatedActivation& activation = {});
 
 }  // namespace flyover::ops
