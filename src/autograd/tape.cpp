@@ -162,8 +162,7 @@ void Tape::backward(const Variable& output, Tensor gradient, WeightGradients whe
     if (!node.block_end.empty()) {
       call(options_.hooks, &BlockHooks::before_backward, node.block_end);
     }
-    const bool reached = node.gradient.defined() || index == output.node;
-    if (node.operation != nullptr && reached) {
+    if (node.operation != nullptr && (node.gradient.defined() || node.operation->has_own_seed())) {
       BackwardPass pass(*this, index, when);
       node.operation->backward_inputs(pass);
       if (when == WeightGradients::kWithInputs) {
@@ -182,7 +181,7 @@ void Tape::backward(const Variable& output, Tensor gradient, WeightGradients whe
 void Tape::run_weight_gradients() {
   for (int index = static_cast<int>(nodes_.size()) - 1; index >= 0; --index) {
     Node& node = *nodes_[static_cast<std::size_t>(index)];
-    if (node.operation != nullptr && node.gradient.defined()) {
+    if (node.operation != nullptr && (node.gradient.defined() || node.operation->has_own_seed())) {
       BackwardPass pass(*this, index, WeightGradients::kLater);
       node.operation->backward_weights(pass);
       node.operation.reset();

@@ -45,6 +45,8 @@ class Operation {
   virtual void backward_inputs(BackwardPass& pass) = 0;
   /// Adds the gradients of the parameters.
   virtual void backward_weights(BackwardPass&) {}
+  /// Whether gradients flow from it without any that reaches it: a loss that formed them in its forward pass.
+  virtual bool has_own_seed() const { return false; }
   /// Whether the output is cheap to make again from what the operation saved anyway (policy `selective`).
   virtual bool is_cheap() const { return false; }
   /// Makes the output again. Only where is_cheap().
@@ -102,8 +104,9 @@ class Tape {
   using BlockFunction = std::function<Variable(Tape&, const Variable&)>;
   Variable block(std::string name, const Variable& input, BlockFunction forward);
 
-  /// Runs the backward pass from `output` with the given gradient (undefined: the output stands for a loss that already
-  /// contains its own seed). Each operation's saved tensors go as soon as it is done.
+  /// Runs the backward pass from `output` with the given gradient (undefined: the output is a loss with its own seed).
+  /// Other losses with own seeds that were recorded before it take part. Each operation's saved tensors go as soon as it
+  /// is done.
   void backward(const Variable& output, Tensor gradient, WeightGradients when = WeightGradients::kWithInputs);
   /// The weight gradients postponed by kLater.
   void run_weight_gradients();

@@ -18,6 +18,7 @@ class CrossEntropyLoss final : public autograd::Operation {
  public:
   explicit CrossEntropyLoss(Tensor hidden_gradient) : hidden_gradient_(std::move(hidden_gradient)) {}
   std::string_view name() const override { return "linear_cross_entropy"; }
+  bool has_own_seed() const override { return true; }
   void backward_inputs(BackwardPass& pass) override {
     if (pass.needs(0)) {
       pass.pass_input_gradient(0, std::exchange(hidden_gradient_, {}));
