@@ -32,6 +32,14 @@ struct DocumentRows {
   std::int64_t slot = -1;   ///< of the cache; -1 in training
 };
 
+/// What training asks of a model besides its predictions, and where it goes. Undefined tensors = not asked for.
+struct AuxiliaryLosses {
+  Tensor document_weights;           ///< [documents] f32: the share of each document in the global batch
+  Tensor balance;                    ///< [1] f32: grows by the routers' balance losses
+  float balance_coefficient = 0.0f;  ///< of them
+  Tensor expert_load;  ///< [mixtures, experts] f32: grows by how often each expert was chosen in a pass that records
+};
+
 /// The same on the device.
 struct TokenBatch {
   Tensor tokens;            ///< [tokens] i32
@@ -40,6 +48,7 @@ struct TokenBatch {
   std::vector<DocumentRows> documents;
   ops::LossTargets targets;  ///< undefined tensors where nothing is trained
   std::int64_t target_count = 0;
+  AuxiliaryLosses auxiliary;
   std::int64_t count() const { return tokens.size(0); }
 };
 

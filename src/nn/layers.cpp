@@ -21,7 +21,7 @@ Variable GroupedQueryAttention::operator()(Tape& tape, const Variable& x, const 
 }
 
 Variable GatedMlp::operator()(Tape& tape, const Variable& x) const {
-  return down(tape, ops::swiglu(tape, gate_up(tape, x)));
+  return down(tape, ops::swiglu(tape, gate_up(tape, x), {limit, {}}));
 }
 
 }  // namespace flyover::nn

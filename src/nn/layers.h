@@ -1,6 +1,7 @@
 // Layers that model families share. A layer is a few parameter handles and a forward function in terms of ops.
 #pragma once
 
+#include <limits>
 #include <optional>
 #include <string>
 
@@ -41,6 +42,7 @@ struct GroupedQueryAttention {
 struct GatedMlp {
   Linear gate_up;
   Linear down;
+  float limit = std::numeric_limits<float>::infinity();  ///< of the activation (kernels::SwiGluForward)
   Variable operator()(Tape& tape, const Variable& x) const;
 };
 

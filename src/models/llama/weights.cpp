@@ -4,44 +4,19 @@
 
 #include <fmt/core.h>
 
+#include "models/parameter_specs.h"
+
 namespace flyover::models::llama {
 namespace {
 
-using autograd::CheckpointSlice;
 using autograd::ParameterRole;
 using autograd::ParameterSpec;
-using tensor::Dims;
-
-/// A parameter that is one tensor of the checkpoint.
-ParameterSpec single(const std::string& name, const Dims& shape, ParameterRole role) {
-  return {name, shape, role, {{name, shape, 0}}};
-}
 
 std::string layer_name(std::int64_t layer, const std::string& rest) {
   return fmt::format("model.layers.{}.{}", layer, rest);
 }
 
-struct Part {
-  std::string name;
-  std::int64_t rows;
-};
-
-/// Several tensors of the checkpoint stacked on their first axis; `columns` = 0 for biases.
-ParameterSpec stacked(const std::string& name, const std::vector<Part>& parts, std::int64_t columns,
-                      ParameterRole role) {
-  ParameterSpec spec{name, {}, role, {}};
-  std::int64_t rows = 0;
-  for (const Part& part : parts) {
-    const Dims shape = columns == 0 ? Dims{part.rows} : Dims{part.rows, columns};
-    spec.slices.push_back({part.name, shape, columns == 0 ? rows : rows * columns});
-    spec.matrix_rows.push_back(part.rows);
-    rows += part.rows;
-  }
-  spec.shape = columns == 0 ? Dims{rows} : Dims{rows, columns};
-  return spec;
-}
-
-std::vector<Part> qkv_parts(const Config& config, std::int64_t layer, const std::string& kind) {
+std::vector<RowsPart> qkv_parts(const Config& config, std::int64_t layer, const std::string& kind) {
   const std::int64_t query_rows = config.num_attention_heads * config.head_dim;
   const std::int64_t key_rows = config.num_key_value_heads * config.head_dim;
   return {{layer_name(layer, "self_attn.q_proj." + kind), query_rows},

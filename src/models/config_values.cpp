@@ -1,0 +1,96 @@
+#include "models/config_values.h"
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+
+namespace flyover::models {
+
+using base::Json;
+
+namespace {
+
+constexpr std::int64_t kLargestSize = std::int64_t{1} << 31;
+
+std::int64_t checked_size(std::int64_t value, std::string_view key, std::string_view source) {
+  base::require(value > 0 && value < kLargestSize, "{}: \"{}\" must be a positive 31-bit number, found {}", source, key,
+                value);
+  return value;
+}
+
+}  // namespace
+
+std::int64_t read_size(const Json& config, std::string_view key, std::string_view source) {
+  return checked_size(base::get_integer(config, key, source), key, source);
+}
+
+std::int64_t read_size(const Json& config, std::string_view key, std::string_view source, std::int64_t fallback) {
+  return checked_size(base::get_integer(config, key, source, fallback), key, source);
+}
+
+double read_positive(const Json& config, std::string_view key, std::string_view source, double fallback) {
+  const double value = base::get_number(config, key, source, fallback);
+  base::require(value > 0, "{}: \"{}\" must be positive, found {}", source, key, value);
+  return value;
+}
+
+std::vector<std::int64_t> read_integers(const Json& config, std::string_view key, std::string_view source) {
+  std::vector<std::int64_t> values;
+  const Json* list = base::find_member(config, key, source);
+  if (list == nullptr) {
+    return values;
+  }
+  base::require(list->is_array(), "{}: \"{}\" must be a list of integers", source, key);
+  for (const Json& element : *list) {
+    base::require(element.is_number_integer() && element.get<std::int64_t>() >= 0,
+                  "{}: \"{}\" must be a list of non-negative integers, found {}", source, key, element.dump());
+    values.push_back(element.get<std::int64_t>());
+  }
+  return values;
+}
+
+void require_value(const Json& config, std::string_view key, std::string_view supported, std::string_view source) {
+  const Json* value = base::find_member(config, key, source);
+  base::require(value == nullptr || *value == Json::parse(supported), "{}: \"{}\": {} is not supported (supported: {})",
+                source, key, value == nullptr ? "null" : value->dump(), supported);
+}
+
+nn::RopeScaling read_rope_scaling(const Json& rope, const std::string& source) {
+  nn::RopeScaling scaling;
+  const std::string type =
+      base::get_string(rope, "rope_type", source, base::get_string(rope, "type", source, "default"));
+  if (type == "default") {
+    return scaling;
+  }
+  scaling.factor = read_positive(rope, "factor", source, 1.0);
+  if (type == "linear") {
+    scaling.kind = nn::RopeScaling::Kind::kLinear;
+    return scaling;
+  }
+  base::require(type == "llama3", "{}: rope_type \"{}\" is not supported (supported: default, linear, llama3)", source,
+                type);
+  scaling.kind = nn::RopeScaling::Kind::kLlama3;
+  scaling.low_frequency_factor = read_positive(rope, "low_freq_factor", source, 1.0);
+  scaling.high_frequency_factor = read_positive(rope, "high_freq_factor", source, 4.0);
+  scaling.original_max_position_embeddings = read_positive(rope, "original_max_position_embeddings", source, 8192.0);
+  base::require(scaling.high_frequency_factor > scaling.low_frequency_factor,
+                "{}: high_freq_factor {} must be larger than low_freq_factor {}", source, scaling.high_frequency_factor,
+                scaling.low_frequency_factor);
+  return scaling;
+}
+
+RopeConfig read_rope(const Json& config, std::string_view source) {
+  RopeConfig result;
+  result.theta = read_positive(config, "rope_theta", source, result.theta);
+  if (const Json* rope = base::find_member(config, "rope_scaling", source)) {
+    result.scaling = read_rope_scaling(*rope, fmt::format("{}: rope_scaling", source));
+  }
+  if (const Json* rope = base::find_member(config, "rope_parameters", source)) {
+    const std::string where = fmt::format("{}: rope_parameters", source);
+    result.theta = read_positive(*rope, "rope_theta", where, result.theta);
+    result.scaling = read_rope_scaling(*rope, where);
+  }
+  return result;
+}
+
+}  // namespace flyover::models

@@ -1,0 +1,33 @@
+// Reading config.json: what all families check in the same way.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.h"
+#include "nn/rope.h"
+
+namespace flyover::models {
+
+/// A size: a positive 31-bit number. Throws Error naming file and key.
+std::int64_t read_size(const base::Json& config, std::string_view key, std::string_view source);
+std::int64_t read_size(const base::Json& config, std::string_view key, std::string_view source, std::int64_t fallback);
+/// A positive number. Throws Error naming file and key.
+double read_positive(const base::Json& config, std::string_view key, std::string_view source, double fallback);
+/// A list of non-negative integers; the fallback where the key is absent or null. Throws Error naming file and key.
+std::vector<std::int64_t> read_integers(const base::Json& config, std::string_view key, std::string_view source);
+/// Throws Error unless the key is absent, null or `supported` (JSON).
+void require_value(const base::Json& config, std::string_view key, std::string_view supported, std::string_view source);
+
+/// theta and scaling, from `rope_theta` and `rope_scaling` of older files or `rope_parameters` of newer ones.
+struct RopeConfig {
+  double theta = 10000.0;
+  nn::RopeScaling scaling;
+};
+RopeConfig read_rope(const base::Json& config, std::string_view source);
+/// The members of one such object. `source` names it.
+nn::RopeScaling read_rope_scaling(const base::Json& rope, const std::string& source);
+
+}  // namespace flyover::models

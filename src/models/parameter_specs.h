@@ -1,0 +1,36 @@
+// How the tensors of a checkpoint form a parameter: what the families' lists of weights are written in.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "autograd/parameter.h"
+
+namespace flyover::models {
+
+/// A parameter that is one tensor of the checkpoint.
+autograd::ParameterSpec single(const std::string& name, const tensor::Dims& shape, autograd::ParameterRole role,
+                               autograd::ParameterStorage storage = autograd::ParameterStorage::kCompute);
+
+/// A tensor of the checkpoint that gives some rows of a parameter.
+struct RowsPart {
+  std::string name;
+  std::int64_t rows;
+};
+
+/// Tensors of the checkpoint stacked on their first axis; `columns` = 0 for vectors.
+autograd::ParameterSpec stacked(const std::string& name, const std::vector<RowsPart>& parts, std::int64_t columns,
+                                autograd::ParameterRole role);
+
+/// A parameter [experts, rows, columns] of which the checkpoint has, for each expert in turn, the given parts (`parts`
+/// gives their names).
+autograd::ParameterSpec stacked_experts(const std::string& name, std::int64_t experts, std::int64_t columns,
+                                        const std::function<std::vector<RowsPart>(std::int64_t expert)>& parts);
+
+/// The same as one tensor of the checkpoint; `matrix_rows` as in ParameterSpec.
+autograd::ParameterSpec merged_experts(const std::string& name, const tensor::Dims& shape,
+                                       const std::vector<std::int64_t>& matrix_rows);
+
+}  // namespace flyover::models

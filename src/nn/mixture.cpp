@@ -1,0 +1,32 @@
+#include "nn/mixture.h"
+
+#include "ops/elementwise.h"
+#include "ops/linear.h"
+
+namespace flyover::nn {
+
+Variable MixtureOfExperts::operator()(Tape& tape, const Variable& x, const TokenBatch& batch) const {
+  const AuxiliaryLosses& auxiliary = batch.auxiliary;
+  Tensor fixed, load;
+  if (table.has_value()) {
+    fixed = tape.stream().empty({batch.count(), choices}, tensor::DType::kI32);
+    tape.stream().launch(kernels::GatherRows{tape.value_of(*table).view(), batch.tokens.view(), fixed.view()});
+  }
+  ops::BalanceLoss balance;
+  if (!table.has_value() && auxiliary.balance_coefficient > 0.0f) {
+    balance = {batch.span.sequences, auxiliary.document_weights, auxiliary.balance, auxiliary.balance_coefficient};
+  }
+  if (tape.recording() && auxiliary.expert_load.defined()) {
+    load = auxiliary.expert_load.rows(index, 1).reshape({experts});
+  }
+  const ops::Routing routing =
+      ops::route(tape, ops::exact_linear(tape, x, router), choices, rule, bias, fixed, balance);
+  const ops::ExpertOrder order = ops::sort_by_expert(tape, routing.experts, experts, load);
+  const Variable weights = ops::dispatch_weights(tape, routing.weights, order);
+  const Variable gate_up_rows = ops::grouped_linear(tape, ops::dispatch(tape, x, order), gate_up, order);
+  const Variable activated = ops::swiglu(tape, gate_up_rows, {limit, weights});
+  const Variable routed = ops::combine(tape, ops::grouped_linear(tape, activated, down, order), order);
+  return shared.has_value() ? ops::add(tape, routed, (*shared)(tape, x)) : routed;
+}
+
+}  // namespace flyover::nn
