@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "models/llama/model.h"
+#include "models/qwen3_moe/model.h"
 
 namespace flyover::models {
 
@@ -26,12 +27,16 @@ double training_flops(const ModelSummary& summary, std::int64_t tokens, std::int
   return matrices + attention;
 }
 
-std::unique_ptr<LanguageModel> make_model(const base::Json& config, std::string_view source, const StoredNames&) {
+std::unique_ptr<LanguageModel> make_model(const base::Json& config, std::string_view source,
+                                          const StoredNames& stored) {
   const std::string type = base::get_string(config, "model_type", source);
   if (type == "llama") {
     return std::make_unique<llama::Model>(llama::parse_config(config, source));
   }
-  base::fail("{}: model_type \"{}\" is not supported (supported: llama)", source, type);
+  if (type == "qwen3_moe") {
+    return std::make_unique<qwen3_moe::Model>(qwen3_moe::parse_config(config, source), stored);
+  }
+  base::fail("{}: model_type \"{}\" is not supported (supported: llama, qwen3_moe)", source, type);
 }
 
 }  // namespace flyover::models

@@ -24,6 +24,8 @@ struct ModelSummary {
   std::int64_t heads = 0;
   std::int64_t head_dim = 0;
   std::int64_t max_position_embeddings = 0;
+  std::int64_t mixtures = 0;           ///< layers with a mixture of experts
+  std::int64_t experts = 0;            ///< of each
   std::int64_t matrix_parameters = 0;  ///< elements that each token is multiplied with: output layer yes, look-up no
 };
 

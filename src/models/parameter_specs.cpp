@@ -1,5 +1,7 @@
 #include "models/parameter_specs.h"
 
+#include <fmt/core.h>
+
 namespace flyover::models {
 
 using autograd::ParameterRole;
@@ -46,6 +48,40 @@ ParameterSpec merged_experts(const std::string& name, const Dims& shape, const s
   ParameterSpec spec = single(name, shape, ParameterRole::kMatrix);
   spec.matrix_rows = matrix_rows;
   return spec;
+}
+
+ExpertSpecs expert_specs(const ExpertNames& names, std::int64_t experts, std::int64_t hidden, std::int64_t width,
+                         const StoredNames& stored) {
+  const std::string gate_up = names.prefix + ".gate_up_proj", down = names.prefix + ".down_proj";
+  if (stored && stored(gate_up)) {
+    return {merged_experts(gate_up, {experts, 2 * width, hidden}, {width, width}),
+            merged_experts(down, {experts, hidden, width}, {hidden})};
+  }
+  const auto name = [&](std::int64_t expert, const std::string& matrix) {
+    return fmt::format("{}.{}.{}.weight", names.prefix, expert, matrix);
+  };
+  return {stacked_experts(
+              gate_up, experts, hidden,
+              [&](std::int64_t expert) {
+                return std::vector<RowsPart>{{name(expert, names.gate), width}, {name(expert, names.up), width}};
+              }),
+          stacked_experts(down, experts, width, [&](std::int64_t expert) {
+            return std::vector<RowsPart>{{name(expert, names.down), hidden}};
+          })};
+}
+
+std::int64_t active_matrix_elements(const autograd::ParameterSet& parameters, std::int64_t experts,
+                                    std::int64_t choices) {
+  std::int64_t total = 0;
+  for (const autograd::Parameter& parameter : parameters.all()) {
+    const std::int64_t elements = parameter.spec.shape.elements();
+    if (parameter.spec.role == ParameterRole::kOutput) {
+      total += elements;
+    } else if (parameter.spec.role == ParameterRole::kMatrix) {
+      total += parameter.spec.shape.rank() == 3 ? elements / experts * choices : elements;
+    }
+  }
+  return total;
 }
 
 }  // namespace flyover::models

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "autograd/parameter.h"
+#include "models/language_model.h"
 
 namespace flyover::models {
 
@@ -32,5 +33,26 @@ autograd::ParameterSpec stacked_experts(const std::string& name, std::int64_t ex
 /// The same as one tensor of the checkpoint; `matrix_rows` as in ParameterSpec.
 autograd::ParameterSpec merged_experts(const std::string& name, const tensor::Dims& shape,
                                        const std::vector<std::int64_t>& matrix_rows);
+
+/// How a checkpoint calls the matrices of a layer's experts: "<prefix>.<expert>.<gate>.weight", and so on; or, merged,
+/// "<prefix>.gate_up_proj" [experts, 2 * width, hidden] and "<prefix>.down_proj" [experts, hidden, width].
+struct ExpertNames {
+  std::string prefix;
+  std::string gate;
+  std::string up;
+  std::string down;
+};
+struct ExpertSpecs {
+  autograd::ParameterSpec gate_up;
+  autograd::ParameterSpec down;
+};
+/// Merged where `stored` knows the merged names, else one tensor per expert and matrix.
+ExpertSpecs expert_specs(const ExpertNames& names, std::int64_t experts, std::int64_t hidden, std::int64_t width,
+                         const StoredNames& stored);
+
+/// Elements that each token is multiplied with: all matrices and the output layer (a look-up is none), of the
+/// parameters with three axes, which are experts, only those of its `choices` experts.
+std::int64_t active_matrix_elements(const autograd::ParameterSet& parameters, std::int64_t experts,
+                                    std::int64_t choices);
 
 }  // namespace flyover::models

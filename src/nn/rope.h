@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "nn/batch.h"
+
 namespace flyover::nn {
 
 /// `rope_scaling` of a configuration.
@@ -22,5 +24,9 @@ struct RopeScaling {
 /// low_frequency_factor, keeps those below original / high_frequency_factor and interpolates in between (Llama 3.1
 /// model card).
 std::vector<float> inverse_frequencies(double theta, std::int64_t rotary_dim, const RopeScaling& scaling);
+
+/// Cosines and sines of a batch's positions; `compute` is the type of the model's activations.
+ops::RopeAngles rope_angles(tensor::Stream& stream, const TokenBatch& batch,
+                            const std::vector<float>& inverse_frequencies, tensor::DType compute);
 
 }  // namespace flyover::nn

@@ -24,14 +24,13 @@ Model::Model(const Config& config)
   if (!config.tie_word_embeddings) {
     output_ = parameters_.add(output_spec(config));
   }
-  summary_ = {"llama",
-              config.num_hidden_layers,
-              config.hidden_size,
-              config.vocab_size,
-              config.num_attention_heads,
-              config.head_dim,
-              config.max_position_embeddings,
-              0};
+  summary_ = {.family = "llama",
+              .layers = config.num_hidden_layers,
+              .hidden_size = config.hidden_size,
+              .vocabulary_size = config.vocab_size,
+              .heads = config.num_attention_heads,
+              .head_dim = config.head_dim,
+              .max_position_embeddings = config.max_position_embeddings};
   for (const autograd::Parameter& parameter : parameters_.all()) {
     const autograd::ParameterRole role = parameter.spec.role;
     if (role == autograd::ParameterRole::kMatrix || role == autograd::ParameterRole::kOutput ||
@@ -66,16 +65,6 @@ Initialisation Model::initialisation(const autograd::Parameter& parameter, std::
   return usual_initialisation(parameter, config_.initializer_range);
 }
 
-ops::RopeAngles Model::rope_angles(tensor::Stream& stream, const nn::TokenBatch& batch) const {
-  const auto pairs = static_cast<std::int64_t>(inverse_frequencies_.size());
-  const tensor::Tensor frequencies = stream.upload(inverse_frequencies_, {pairs});
-  const auto exact = kernels::statistics_dtype(parameters_[embedding_].value.dtype());
-  ops::RopeAngles angles{stream.empty({batch.count(), pairs}, exact), stream.empty({batch.count(), pairs}, exact)};
-  stream.launch(
-      kernels::RopeTable{batch.positions.view(), frequencies.view(), angles.cosine.view(), angles.sine.view()});
-  return angles;
-}
-
 std::unique_ptr<nn::Cache> Model::make_cache(tensor::Stream& stream, std::int64_t slots, std::int64_t capacity) const {
   const std::int64_t width = config_.num_key_value_heads * config_.head_dim;
   return std::make_unique<nn::KeyValueCache>(stream, config_.num_hidden_layers, slots, capacity, width, width,
@@ -88,7 +77,8 @@ Variable Model::hidden_states(Tape& tape, const nn::TokenBatch& batch, const nn:
   if (key_values != nullptr) {
     entry = key_values->enter(tape.stream(), batch);
   }
-  const ops::RopeAngles angles = rope_angles(tape.stream(), batch);
+  const ops::RopeAngles angles =
+      nn::rope_angles(tape.stream(), batch, inverse_frequencies_, parameters_[embedding_].value.dtype());
   Variable hidden = ops::embedding(tape, batch.tokens, embedding_);
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     const auto forward = [this, i, angles, entry, key_values](Tape& t, const Variable& x) {

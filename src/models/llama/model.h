@@ -33,7 +33,6 @@ class Model final : public LanguageModel {
   };
 
   Layer make_layer(std::int64_t index);
-  ops::RopeAngles rope_angles(tensor::Stream& stream, const nn::TokenBatch& batch) const;
 
   Config config_;
   ModelSummary summary_;

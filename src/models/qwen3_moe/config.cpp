@@ -1,0 +1,64 @@
+#include "models/qwen3_moe/config.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "models/config_values.h"
+
+namespace flyover::models::qwen3_moe {
+namespace {
+
+/// Every decoder_sparse_step-th layer has experts, unless it is listed in mlp_only_layers.
+std::vector<bool> layers_with_experts(const base::Json& config, std::string_view source, std::int64_t layers) {
+  const std::int64_t step = read_size(config, "decoder_sparse_step", source, 1);
+  const std::vector<std::int64_t> dense = read_integers(config, "mlp_only_layers", source);
+  std::vector<bool> result;
+  for (std::int64_t layer = 0; layer < layers; ++layer) {
+    const bool listed = std::find(dense.begin(), dense.end(), layer) != dense.end();
+    result.push_back(!listed && (layer + 1) % step == 0);
+  }
+  return result;
+}
+
+}  // namespace
+
+Config parse_config(const base::Json& config, std::string_view source) {
+  Config result;
+  result.vocab_size = read_size(config, "vocab_size", source);
+  result.hidden_size = read_size(config, "hidden_size", source);
+  result.intermediate_size = read_size(config, "intermediate_size", source);
+  result.moe_intermediate_size = read_size(config, "moe_intermediate_size", source);
+  result.num_hidden_layers = read_size(config, "num_hidden_layers", source);
+  result.num_attention_heads = read_size(config, "num_attention_heads", source);
+  result.num_key_value_heads = read_size(config, "num_key_value_heads", source, result.num_attention_heads);
+  base::require(result.num_attention_heads % result.num_key_value_heads == 0,
+                "{}: num_attention_heads {} must be a multiple of num_key_value_heads {}", source,
+                result.num_attention_heads, result.num_key_value_heads);
+  result.head_dim =
+      read_size(config, "head_dim", source, std::max<std::int64_t>(1, result.hidden_size / result.num_attention_heads));
+  base::require(result.head_dim % 2 == 0, "{}: an odd head_dim {} cannot be rotated in pairs", source, result.head_dim);
+  result.num_experts = read_size(config, "num_experts", source);
+  result.num_experts_per_tok = read_size(config, "num_experts_per_tok", source);
+  base::require(result.num_experts_per_tok <= result.num_experts,
+                "{}: num_experts_per_tok {} is more than num_experts {}", source, result.num_experts_per_tok,
+                result.num_experts);
+  result.has_experts = layers_with_experts(config, source, result.num_hidden_layers);
+  result.norm_topk_prob = base::get_boolean(config, "norm_topk_prob", source, false);
+  result.max_position_embeddings = read_size(config, "max_position_embeddings", source, 32768);
+  result.rms_norm_eps = read_positive(config, "rms_norm_eps", source, 1e-6);
+  result.tie_word_embeddings = base::get_boolean(config, "tie_word_embeddings", source, false);
+  result.attention_bias = base::get_boolean(config, "attention_bias", source, false);
+  result.initializer_range = read_positive(config, "initializer_range", source, 0.02);
+  require_value(config, "hidden_act", R"("silu")", source);
+  require_value(config, "quantization_config", "null", source);
+  base::require(!base::get_boolean(config, "use_sliding_window", source, false),
+                "{}: \"use_sliding_window\": true is not supported (supported: false)", source);
+  const double dropout = base::get_number(config, "attention_dropout", source, 0.0);
+  base::require(dropout == 0.0, "{}: \"attention_dropout\": {} is not supported (supported: 0)", source, dropout);
+  const RopeConfig rope = read_rope(config, source);
+  result.rope_theta = rope.theta;
+  result.rope_scaling = rope.scaling;
+  return result;
+}
+
+}  // namespace flyover::models::qwen3_moe
