@@ -199,6 +199,10 @@ std::vector<std::byte> file_bytes(tensor::Stream& stream, const SliceLocation& l
 
 }  // namespace
 
+models::StoredNames stored_names(const ModelDirectory& directory) {
+  return [&directory](std::string_view name) { return directory.find(name) != nullptr; };
+}
+
 void check_weights(const ModelDirectory& directory, const models::LanguageModel& model,
                    std::int64_t stored_vocabulary) {
   plan_load(directory, model, stored_vocabulary);

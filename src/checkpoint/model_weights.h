@@ -13,6 +13,9 @@
 
 namespace flyover::checkpoint {
 
+/// The names of a directory's tensors, for models::make_model. The directory must outlive the result.
+models::StoredNames stored_names(const ModelDirectory& directory);
+
 /// Throws the Error that load_weights would throw, without loading anything.
 void check_weights(const ModelDirectory& directory, const models::LanguageModel& model,
                    std::int64_t stored_vocabulary = 0);

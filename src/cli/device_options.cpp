@@ -36,7 +36,7 @@ LoadedModel::LoadedModel(const std::string& path, const DeviceOptions& options, 
       device(make_device(options)),
       allocator(*device),
       stream(*device, allocator),
-      model(models::make_model(*start.config, start.config_source)) {
+      model(models::make_model(*start.config, start.config_source, checkpoint::stored_names(*start.directory))) {
   checkpoint::load_weights(*start.directory, *model, stream, parse_dtype(options.dtype), use, start.stored_vocabulary);
 }
 

@@ -57,7 +57,8 @@ struct BareModel {
         device(make_device(options.device)),
         allocator(*device),
         stream(*device, allocator),
-        model(models::make_model(directory.config(), options.path + "/config.json")) {
+        model(models::make_model(directory.config(), options.path + "/config.json",
+                                 checkpoint::stored_names(directory))) {
     checkpoint::load_weights(directory, *model, stream, parse_dtype(options.device.dtype), use);
   }
   checkpoint::ModelDirectory directory;

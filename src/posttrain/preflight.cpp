@@ -246,7 +246,7 @@ std::vector<PreparedStage> prepare_stages(recipe::Recipe& recipe) {
                        {},
                        {},
                        {}};
-    const auto model = models::make_model(*next.start.config, next.start.config_source);
+    const auto model = make_model(next.start);
     if (next.start.directory) {
       checkpoint::check_weights(*next.start.directory, *model, next.start.stored_vocabulary);
     }

@@ -108,7 +108,7 @@ std::unique_ptr<models::LanguageModel> load_model(Run& run, std::size_t index, P
   if (index > 0) {
     prepared.start = open_model(run.model_path(index - 1), stage.chat_template);
   }
-  auto model = models::make_model(*prepared.start.config, prepared.start.config_source);
+  auto model = make_model(prepared.start);
   const ParameterDecisions decisions = decide_parameters(model->parameters(), stage.optimizer);
   for (std::size_t i = 0; i < decisions.frozen.size(); ++i) {
     model->parameters().all()[i].trainable = !decisions.frozen[i];

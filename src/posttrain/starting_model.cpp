@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "checkpoint/model_weights.h"
 #include "tokenizer/edit.h"
 #include "tokenizer/train.h"
 
@@ -232,6 +233,11 @@ StartingModel next_model(const StartingModel& previous, const std::string& chat_
   apply_chat_template(model, chat_template, {});
   model.stored_vocabulary = 0;
   return model;
+}
+
+std::unique_ptr<models::LanguageModel> make_model(const StartingModel& start) {
+  return models::make_model(*start.config, start.config_source,
+                            start.directory ? checkpoint::stored_names(*start.directory) : models::StoredNames());
 }
 
 }  // namespace flyover::posttrain

@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "checkpoint/hub_directory.h"
 #include "data/chat_template.h"
+#include "models/language_model.h"
 #include "recipe/recipe.h"
 #include "tokenizer/tokenizer.h"
 
@@ -44,5 +45,8 @@ StartingModel random_model(const recipe::RandomModel& model, const std::string& 
 /// What the model that a stage will write is for the next stage, as far as tokenizer and template go: for checking the
 /// next stage's data before anything is trained. It has no directory.
 StartingModel next_model(const StartingModel& previous, const std::string& chat_template);
+
+/// The model that it describes, under the names of its directory where it has one.
+std::unique_ptr<models::LanguageModel> make_model(const StartingModel& start);
 
 }  // namespace flyover::posttrain
