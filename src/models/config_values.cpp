@@ -1,5 +1,7 @@
 #include "models/config_values.h"
 
+#include <cmath>
+
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -16,6 +18,17 @@ std::int64_t checked_size(std::int64_t value, std::string_view key, std::string_
   base::require(value > 0 && value < kLargestSize, "{}: \"{}\" must be a positive 31-bit number, found {}", source, key,
                 value);
   return value;
+}
+
+nn::RopeScaling read_yarn(const Json& rope, const std::string& source, nn::RopeScaling scaling) {
+  scaling.kind = nn::RopeScaling::Kind::kYarn;
+  scaling.original_max_position_embeddings = read_positive(rope, "original_max_position_embeddings", source, 0.0);
+  scaling.beta_fast = read_positive(rope, "beta_fast", source, 32.0);
+  scaling.beta_slow = read_positive(rope, "beta_slow", source, 1.0);
+  require_value(rope, "truncate", "true", source);
+  const double usual = scaling.factor <= 1.0 ? 1.0 : 0.1 * std::log(scaling.factor) + 1.0;
+  scaling.attention_factor = read_positive(rope, "attention_factor", source, usual);
+  return scaling;
 }
 
 }  // namespace
@@ -67,8 +80,11 @@ nn::RopeScaling read_rope_scaling(const Json& rope, const std::string& source) {
     scaling.kind = nn::RopeScaling::Kind::kLinear;
     return scaling;
   }
-  base::require(type == "llama3", "{}: rope_type \"{}\" is not supported (supported: default, linear, llama3)", source,
-                type);
+  if (type == "yarn") {
+    return read_yarn(rope, source, scaling);
+  }
+  base::require(type == "llama3", "{}: rope_type \"{}\" is not supported (supported: default, linear, llama3, yarn)",
+                source, type);
   scaling.kind = nn::RopeScaling::Kind::kLlama3;
   scaling.low_frequency_factor = read_positive(rope, "low_freq_factor", source, 1.0);
   scaling.high_frequency_factor = read_positive(rope, "high_freq_factor", source, 4.0);

@@ -42,6 +42,8 @@ Config parse_config(const base::Json& config, std::string_view source) {
   const RopeConfig rope = read_rope(config, source);
   result.rope_theta = rope.theta;
   result.rope_scaling = rope.scaling;
+  base::require(result.rope_scaling.kind != nn::RopeScaling::Kind::kYarn,
+                "{}: rope_type \"yarn\" is not supported in this family (supported: default, linear, llama3)", source);
   return result;
 }
 

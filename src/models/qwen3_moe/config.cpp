@@ -37,7 +37,9 @@ Config parse_config(const base::Json& config, std::string_view source) {
   result.head_dim =
       read_size(config, "head_dim", source, std::max<std::int64_t>(1, result.hidden_size / result.num_attention_heads));
   base::require(result.head_dim % 2 == 0, "{}: an odd head_dim {} cannot be rotated in pairs", source, result.head_dim);
-  result.num_experts = read_size(config, "num_experts", source);
+  result.num_experts = read_size(
+      config, base::find_member(config, "num_experts", source) != nullptr ? "num_experts" : "num_local_experts",
+      source);
   result.num_experts_per_tok = read_size(config, "num_experts_per_tok", source);
   base::require(result.num_experts_per_tok <= result.num_experts,
                 "{}: num_experts_per_tok {} is more than num_experts {}", source, result.num_experts_per_tok,

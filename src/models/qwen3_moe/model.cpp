@@ -134,7 +134,9 @@ Variable Model::attend(Tape& tape, const Attention& attention, const Variable& x
   const Variable q = prepare(attention.query, attention.query_norm);
   const Variable k = prepare(attention.key, attention.key_norm);
   const ops::HeadLayout layout{config_.num_attention_heads, config_.num_key_value_heads, width};
-  const float scale = 1.0f / std::sqrt(static_cast<float>(width));
+  // YaRN scales cosines and sines of queries and keys, all of whose dimensions are rotated.
+  const auto factor = static_cast<float>(config_.rope_scaling.attention_factor);
+  const float scale = factor * factor / std::sqrt(static_cast<float>(width));
   return attention.output(tape, ops::attention(tape, q, k, attention.value(tape, x), layout, scale, span, cache));
 }
 
