@@ -22,10 +22,11 @@ struct KernelList {
   static constexpr std::size_t kCount = sizeof...(Kernels);
 };
 
-using AllKernels = KernelList<MatMul, RmsNormForward, RmsNormBackward, RmsNormWeightGradient, AttentionForward,
-                              AttentionBackward, RopeTable, RopeApply, SwiGluForward, SwiGluBackward, GatherRows,
-                              ScatterRows, ScatterAddRows, LogProbability, CrossEntropy, WeightedSum, AdamW,
-                              SumOfSquares, ClipCoefficient, FindNonFinite, Fill, Copy, Add, AddBias, SumRows, Sample>;
+using AllKernels =
+    KernelList<MatMul, RmsNormForward, RmsNormBackward, RmsNormWeightGradient, AttentionForward, AttentionBackward,
+               RopeTable, RopeApply, SwiGluForward, SwiGluBackward, GatherRows, ScatterRows, ScatterAddRows,
+               LogProbability, CrossEntropy, WeightedSum, AdamW, SumOfSquares, ClipCoefficient, FindNonFinite, Fill,
+               Copy, Add, Scale, AddBias, SumRows, Sample>;
 
 inline constexpr std::size_t kKernelCount = AllKernels::kCount;
 

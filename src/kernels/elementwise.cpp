@@ -45,6 +45,18 @@ Cost Add::cost() const {
   return {y.elements(), operand_bytes(*this)};
 }
 
+void Scale::check() const {
+  check_shape(kName, "x", x, {-1, -1});
+  check_floating(kName, "x", x);
+  for (const ConstView& view : {x, ConstView(y)}) {
+    check_matrix(kName, "x and y", view, x);
+    check_dtype(kName, "x and y", view, {x.dtype});
+  }
+}
+Cost Scale::cost() const {
+  return {y.elements(), operand_bytes(*this)};
+}
+
 void AddBias::check() const {
   check_shape(kName, "y", y, {-1, -1});
   check_floating(kName, "y", y);

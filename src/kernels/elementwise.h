@@ -36,6 +36,18 @@ struct Add {
   Cost cost() const;
 };
 
+/// y = factor * x, rounded once. y may be x.
+struct Scale {
+  static constexpr std::string_view kName = "scale";
+  ConstView x;  ///< [rows, width] bf16 | f32; last axis dense
+  View y;       ///< [rows, width] as x
+  float factor = 1.0f;
+  static constexpr auto fields =
+      std::tuple(in("x", &Scale::x), out("y", &Scale::y), scalar("factor", &Scale::factor));
+  void check() const;
+  Cost cost() const;
+};
+
 /// y = x + bias on every row.
 struct AddBias {
   static constexpr std::string_view kName = "add_bias";

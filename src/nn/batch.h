@@ -37,6 +37,9 @@ struct AuxiliaryLosses {
   Tensor document_weights;           ///< [documents] f32: the share of each document in the global batch
   Tensor balance;                    ///< [1] f32: grows by the routers' balance losses
   float balance_coefficient = 0.0f;  ///< of them
+  Tensor indexer;                    ///< [1] f32: grows by the indexers' losses
+  float indexer_coefficient = 0.0f;  ///< of them; 0 = the indexers learn nothing
+  Tensor token_weights;              ///< [tokens] f32: the share of each token in the global batch
   Tensor expert_load;  ///< [mixtures, experts] f32: grows by how often each expert was chosen in a pass that records
 };
 

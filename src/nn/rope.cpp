@@ -60,14 +60,14 @@ std::vector<float> inverse_frequencies(double theta, std::int64_t rotary_dim, co
   return result;
 }
 
-ops::RopeAngles rope_angles(tensor::Stream& stream, const TokenBatch& batch,
+ops::RopeAngles rope_angles(tensor::Stream& stream, const Tensor& positions,
                             const std::vector<float>& inverse_frequencies, tensor::DType compute) {
   const auto pairs = static_cast<std::int64_t>(inverse_frequencies.size());
   const Tensor frequencies = stream.upload(inverse_frequencies, {pairs});
   const auto exact = kernels::statistics_dtype(compute);
-  ops::RopeAngles angles{stream.empty({batch.count(), pairs}, exact), stream.empty({batch.count(), pairs}, exact)};
-  stream.launch(
-      kernels::RopeTable{batch.positions.view(), frequencies.view(), angles.cosine.view(), angles.sine.view()});
+  ops::RopeAngles angles{stream.empty({positions.size(0), pairs}, exact),
+                         stream.empty({positions.size(0), pairs}, exact)};
+  stream.launch(kernels::RopeTable{positions.view(), frequencies.view(), angles.cosine.view(), angles.sine.view()});
   return angles;
 }
 

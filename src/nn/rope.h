@@ -29,8 +29,8 @@ struct RopeScaling {
 /// context (Peng et al., "YaRN", 2023, section 3.2); attention_factor is left to the caller.
 std::vector<float> inverse_frequencies(double theta, std::int64_t rotary_dim, const RopeScaling& scaling);
 
-/// Cosines and sines of a batch's positions; `compute` is the type of the model's activations.
-ops::RopeAngles rope_angles(tensor::Stream& stream, const TokenBatch& batch,
+/// Cosines and sines at positions [tokens] i32; `compute` is the type of the model's activations.
+ops::RopeAngles rope_angles(tensor::Stream& stream, const Tensor& positions,
                             const std::vector<float>& inverse_frequencies, tensor::DType compute);
 
 }  // namespace flyover::nn

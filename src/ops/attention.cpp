@@ -169,6 +169,12 @@ Variable rotate(Tape& tape, const Variable& x, const RopeAngles& angles, const R
   return tape.record(std::make_unique<Rotate>(angles, rotation), x.value, {x});
 }
 
+Variable rotate_copy(Tape& tape, const Variable& x, const RopeAngles& angles, const Rotation& rotation) {
+  const Tensor copy = tape.stream().convert(x.value, x.value.dtype());
+  tape.stream().launch(rotation_kernel(copy, angles, rotation, rotation.inverse));
+  return tape.record(std::make_unique<Rotate>(angles, rotation), copy, {x});
+}
+
 Variable attention(Tape& tape, const Variable& q, const Variable& k, const Variable& v, const HeadLayout& layout,
                    float scale, const AttentionSpan& span, const LayerCache* cache) {
   tensor::Stream& stream = tape.stream();

@@ -35,6 +35,10 @@ struct Rotation {
 autograd::Variable rotate(autograd::Tape& tape, const autograd::Variable& x, const RopeAngles& angles,
                           const Rotation& rotation);
 
+/// The same into a new tensor: for an output whose producer still needs it.
+autograd::Variable rotate_copy(autograd::Tape& tape, const autograd::Variable& x, const RopeAngles& angles,
+                               const Rotation& rotation);
+
 /// Keys and values of one layer in a cache, [cache rows, kv_heads * head_dim] each, and where this batch's tokens go.
 struct LayerCache {
   autograd::Tensor keys;

@@ -23,6 +23,22 @@ class AddOperation final : public autograd::Operation {
   }
 };
 
+class ScaleOperation final : public autograd::Operation {
+ public:
+  explicit ScaleOperation(float factor) : factor_(factor) {}
+  std::string_view name() const override { return "scale"; }
+  void backward_inputs(BackwardPass& pass) override {
+    if (pass.needs(0)) {
+      pass.write_input_gradient(0, [&](const Tensor& gradient) {
+        pass.stream().launch(kernels::Scale{pass.output_gradient().view(), gradient.view(), factor_});
+      });
+    }
+  }
+
+ private:
+  float factor_;
+};
+
 Tensor launch_swiglu(tensor::Stream& stream, const Tensor& gate_up, const Tensor& row_weights, float limit) {
   Tensor y = stream.empty({gate_up.size(0), gate_up.size(1) / 2}, gate_up.dtype());
   kernels::SwiGluForward forward;
@@ -88,6 +104,12 @@ Variable add(Tape& tape, const Variable& a, const Variable& b) {
   Tensor y = tape.stream().empty(a.value.shape(), a.value.dtype());
   tape.stream().launch(kernels::Add{a.value.view(), b.value.view(), y.view()});
   return tape.record(std::make_unique<AddOperation>(), std::move(y), {a, b});
+}
+
+Variable scale(Tape& tape, const Variable& x, float factor) {
+  Tensor y = tape.stream().empty(x.value.shape(), x.value.dtype());
+  tape.stream().launch(kernels::Scale{x.value.view(), y.view(), factor});
+  return tape.record(std::make_unique<ScaleOperation>(factor), std::move(y), {x});
 }
 
 Variable swiglu(Tape& tape, const Variable& gate_up, const GatedActivation& activation) {

@@ -11,6 +11,9 @@ namespace flyover::ops {
 /// a + b, same shape [rows, width].
 autograd::Variable add(autograd::Tape& tape, const autograd::Variable& a, const autograd::Variable& b);
 
+/// factor * x, same shape [rows, width].
+autograd::Variable scale(autograd::Tape& tape, const autograd::Variable& x, float factor);
+
 /// What a gated activation does besides silu(gate) * up.
 struct GatedActivation {
   float limit = std::numeric_limits<float>::infinity();          ///< kernels::SwiGluForward::limit

@@ -88,6 +88,21 @@ void add(const kernels::Add& kernel, const LaunchContext& context) {
   });
 }
 
+void scale(const kernels::Scale& kernel, const LaunchContext& context) {
+  with_element_type(kernel.kName, kernel.y.dtype, [&]<typename T>(T) HWY_ATTR {
+    const auto x = rows_of<const T>(kernel.x);
+    const auto y = rows_of<T>(kernel.y);
+    for_each_span(context.threads, y.rows, y.width,
+                  [&](std::int64_t i, std::int64_t begin, std::int64_t columns) HWY_ATTR {
+                    const T* const x_row = x[i] + begin;
+                    T* const y_row = y[i] + begin;
+                    for_each_vector(columns, [&](std::int64_t j, auto lanes) FLYOVER_VECTOR_BODY {
+                      store(hn::Mul(load(x_row + j, lanes), hn::Set(Tag(), kernel.factor)), y_row + j, lanes);
+                    });
+                  });
+  });
+}
+
 void add_bias(const kernels::AddBias& kernel, const LaunchContext& context) {
   with_element_type(kernel.kName, kernel.y.dtype, [&]<typename T>(T) HWY_ATTR {
     const auto y = rows_of<T>(kernel.y);
@@ -142,6 +157,7 @@ void add_kernels(KernelTable& table) {
   table.set<kernels::Fill>(fill);
   table.set<kernels::Copy>(copy);
   table.set<kernels::Add>(add);
+  table.set<kernels::Scale>(scale);
   table.set<kernels::AddBias>(add_bias);
   table.set<kernels::SumRows>(sum_rows, [](const kernels::SumRows& kernel, int) {
     return row_sums_workspace(kernel.x.size(0), kernel.x.size(1));

@@ -63,6 +63,16 @@ void add(const kernels::Add& kernel, const LaunchContext&) {
   }
 }
 
+void scale(const kernels::Scale& kernel, const LaunchContext&) {
+  const Input x(kernel.x);
+  const Output y(kernel.y);
+  for (std::int64_t i = 0; i < kernel.y.size(0); ++i) {
+    for (std::int64_t j = 0; j < kernel.y.size(1); ++j) {
+      y(i, j) = x(i, j) * static_cast<double>(kernel.factor);
+    }
+  }
+}
+
 void add_bias(const kernels::AddBias& kernel, const LaunchContext&) {
   const Input bias(kernel.bias);
   const Output y(kernel.y);
@@ -91,6 +101,7 @@ void add_elementwise_kernels(KernelTable& table) {
   table.set<kernels::Fill>(fill);
   table.set<kernels::Copy>(copy);
   table.set<kernels::Add>(add);
+  table.set<kernels::Scale>(scale);
   table.set<kernels::AddBias>(add_bias);
   table.set<kernels::SumRows>(sum_rows);
 }

@@ -78,7 +78,7 @@ Variable Model::hidden_states(Tape& tape, const nn::TokenBatch& batch, const nn:
     entry = key_values->enter(tape.stream(), batch);
   }
   const ops::RopeAngles angles =
-      nn::rope_angles(tape.stream(), batch, inverse_frequencies_, parameters_[embedding_].value.dtype());
+      nn::rope_angles(tape.stream(), batch.positions, inverse_frequencies_, parameters_[embedding_].value.dtype());
   Variable hidden = ops::embedding(tape, batch.tokens, embedding_);
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     const auto forward = [this, i, angles, entry, key_values](Tape& t, const Variable& x) {

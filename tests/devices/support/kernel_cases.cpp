@@ -282,6 +282,15 @@ Magnitudes make_case(OperandMaker& make, DType dtype, kernels::Add& kernel) {
   return {{"y", 1.0}};
 }
 
+Magnitudes make_case(OperandMaker& make, DType dtype, kernels::Scale& kernel) {
+  const std::int64_t rows = make.count(40), width = make.number() == 2 ? 0 : make.size(300);
+  const View x = make.random(dtype, {rows, width}, Layout::kGaps);
+  kernel.x = x;
+  kernel.y = make.coin() ? x : make.blank(dtype, {rows, width}, Layout::kGaps);
+  kernel.factor = make.one_of({0.0f, -1.0f, 0.3f, 17.0f});
+  return {};
+}
+
 Magnitudes make_case(OperandMaker& make, DType dtype, kernels::AddBias& kernel) {
   const std::int64_t rows = make.count(40), width = make.number() == 2 ? 0 : make.size(300);
   kernel.bias = make.random(dtype, {width});

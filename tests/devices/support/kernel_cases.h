@@ -47,6 +47,7 @@ std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kerne
 std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::Fill& kernel);
 std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::Copy& kernel);
 std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::Add& kernel);
+std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::Scale& kernel);
 std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::AddBias& kernel);
 std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::SumRows& kernel);
 std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::Sample& kernel);
