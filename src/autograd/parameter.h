@@ -58,6 +58,9 @@ struct ParameterSpec {
   /// empty = the last two axes are one matrix. What Muon orthogonalises.
   std::vector<std::int64_t> matrix_rows = {};
 
+  /// Only a loss of its own reaches it (an indexer): without that loss it must be frozen.
+  bool own_loss_only = false;
+
   /// Whether gradients move it.
   bool has_gradient() const { return storage != ParameterStorage::kIndices && role != ParameterRole::kBalance; }
 };

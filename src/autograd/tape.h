@@ -105,8 +105,8 @@ class Tape {
   Variable block(std::string name, const Variable& input, BlockFunction forward);
 
   /// Runs the backward pass from `output` with the given gradient (undefined: the output is a loss with its own seed).
-  /// Other losses with own seeds that were recorded before it take part. Each operation's saved tensors go as soon as it
-  /// is done.
+  /// Other losses with own seeds that were recorded before it take part. Each operation's saved tensors go as soon as
+  /// it is done.
   void backward(const Variable& output, Tensor gradient, WeightGradients when = WeightGradients::kWithInputs);
   /// The weight gradients postponed by kLater.
   void run_weight_gradients();

@@ -41,6 +41,12 @@ struct Initialisation {
 /// several sets of names tell by it which one they shall read and write.
 using StoredNames = std::function<bool(std::string_view)>;
 
+/// What training sees of a forward pass.
+struct TrainingStates {
+  autograd::Variable hidden;   ///< as LanguageModel::hidden_states
+  autograd::Variable further;  ///< [tokens, hidden]: what predicts the token after the next; undefined = none
+};
+
 /// A language model: parameters, and a forward pass in terms of ops. Constructed without storage.
 class LanguageModel {
  public:
@@ -56,6 +62,10 @@ class LanguageModel {
   /// batch's tokens are added to it.
   virtual autograd::Variable hidden_states(autograd::Tape& tape, const nn::TokenBatch& batch,
                                            const nn::Cache* cache = nullptr) const = 0;
+  /// The forward pass of training, with the parts that serve nothing else (batch.auxiliary says which are asked for).
+  virtual TrainingStates training_states(autograd::Tape& tape, const nn::TokenBatch& batch) const {
+    return {hidden_states(tape, batch), {}};
+  }
   /// An empty cache for `slots` sequences of at most `capacity` tokens, in the type of the allocated parameters.
   virtual std::unique_ptr<nn::Cache> make_cache(tensor::Stream& stream, std::int64_t slots,
                                                 std::int64_t capacity) const = 0;

@@ -67,6 +67,29 @@ TokenBatch upload(tensor::Stream& stream, const PackedTokens& packed, tensor::DT
   return batch;
 }
 
+FurtherTargets further_targets(tensor::Stream& stream, const PackedTokens& packed, float factor, tensor::DType exact) {
+  PackedTokens further;
+  further.tokens = packed.tokens;
+  further.targets.assign(packed.tokens.size(), kernels::kIgnoredTarget);
+  further.weights.assign(packed.tokens.size(), 0.0f);
+  std::vector<std::int32_t> next(packed.tokens.size(), 0);
+  std::size_t begin = 0;
+  for (const std::int64_t length : packed.document_lengths) {
+    const std::size_t end = begin + static_cast<std::size_t>(length);
+    for (std::size_t i = begin; i + 1 < end; ++i) {
+      next[i] = packed.tokens[i + 1];
+      further.targets[i] = packed.targets[i + 1];
+      further.weights[i] = factor * packed.weights[i + 1];
+    }
+    begin = end;
+  }
+  FurtherTargets result;
+  result.next_tokens = stream.upload(next, {static_cast<std::int64_t>(next.size())});
+  result.targets = upload_targets(stream, further, exact);
+  result.count = result.targets.tokens.size(0);
+  return result;
+}
+
 std::int64_t causal_pairs(std::span<const std::int64_t> document_lengths) {
   std::int64_t pairs = 0;
   for (const std::int64_t length : document_lengths) {

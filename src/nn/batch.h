@@ -32,11 +32,19 @@ struct DocumentRows {
   std::int64_t slot = -1;   ///< of the cache; -1 in training
 };
 
+/// What a block that predicts the token after the next is trained on.
+struct FurtherTargets {
+  Tensor next_tokens;        ///< [tokens] i32: the token after each; anything at a document's end
+  ops::LossTargets targets;  ///< rows whose next token is a target's predecessor, and that target
+  std::int64_t count = 0;
+};
+
 /// What training asks of a model besides its predictions, and where it goes. Undefined tensors = not asked for.
 struct AuxiliaryLosses {
   Tensor document_weights;           ///< [documents] f32: the share of each document in the global batch
   Tensor balance;                    ///< [1] f32: grows by the routers' balance losses
   float balance_coefficient = 0.0f;  ///< of them
+  FurtherTargets further;
   Tensor indexer;                    ///< [1] f32: grows by the indexers' losses
   float indexer_coefficient = 0.0f;  ///< of them; 0 = the indexers learn nothing
   Tensor token_weights;              ///< [tokens] f32: the share of each token in the global batch
@@ -58,6 +66,11 @@ struct TokenBatch {
 /// Uploads a micro-batch; weights in `exact` (f32, or f64 for finite differences). Throws InternalError where lengths
 /// disagree.
 TokenBatch upload(tensor::Stream& stream, const PackedTokens& packed, tensor::DType exact = tensor::DType::kF32);
+
+/// Targets one token further: row t predicts what row t + 1 of the same document is to predict, with `factor` times its
+/// weight.
+FurtherTargets further_targets(tensor::Stream& stream, const PackedTokens& packed, float factor,
+                               tensor::DType exact = tensor::DType::kF32);
 
 /// Number of (query, visible key) pairs of documents of these lengths under causal attention.
 std::int64_t causal_pairs(std::span<const std::int64_t> document_lengths);

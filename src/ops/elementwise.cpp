@@ -23,6 +23,20 @@ class AddOperation final : public autograd::Operation {
   }
 };
 
+class ReshapeOperation final : public autograd::Operation {
+ public:
+  explicit ReshapeOperation(const kernels::Dims& shape) : shape_(shape) {}
+  std::string_view name() const override { return "reshape"; }
+  void backward_inputs(BackwardPass& pass) override {
+    if (pass.needs(0)) {
+      pass.pass_input_gradient(0, pass.output_gradient().reshape(shape_));
+    }
+  }
+
+ private:
+  kernels::Dims shape_;  ///< of the input
+};
+
 class ScaleOperation final : public autograd::Operation {
  public:
   explicit ScaleOperation(float factor) : factor_(factor) {}
@@ -104,6 +118,10 @@ Variable add(Tape& tape, const Variable& a, const Variable& b) {
   Tensor y = tape.stream().empty(a.value.shape(), a.value.dtype());
   tape.stream().launch(kernels::Add{a.value.view(), b.value.view(), y.view()});
   return tape.record(std::make_unique<AddOperation>(), std::move(y), {a, b});
+}
+
+Variable reshape(Tape& tape, const Variable& x, const kernels::Dims& shape) {
+  return tape.record(std::make_unique<ReshapeOperation>(x.value.shape()), x.value.reshape(shape), {x});
 }
 
 Variable scale(Tape& tape, const Variable& x, float factor) {

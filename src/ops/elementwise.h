@@ -11,6 +11,9 @@ namespace flyover::ops {
 /// a + b, same shape [rows, width].
 autograd::Variable add(autograd::Tape& tape, const autograd::Variable& a, const autograd::Variable& b);
 
+/// The same elements in another shape; shares the memory.
+autograd::Variable reshape(autograd::Tape& tape, const autograd::Variable& x, const kernels::Dims& shape);
+
 /// factor * x, same shape [rows, width].
 autograd::Variable scale(autograd::Tape& tape, const autograd::Variable& x, float factor);
 

@@ -1,0 +1,198 @@
+#include "models/deepseek_v4/config.h"
+
+#include <algorithm>
+#include <map>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "models/config_values.h"
+
+namespace flyover::models::deepseek_v4 {
+namespace {
+
+using base::Json;
+
+constexpr std::int64_t kOverlappingRatio = 4;
+
+std::vector<std::string> read_words(const Json& config, std::string_view key, std::string_view source) {
+  std::vector<std::string> words;
+  if (const Json* list = base::find_member(config, key, source)) {
+    base::require(list->is_array(), "{}: \"{}\" must be a list of names", source, key);
+    for (const Json& element : *list) {
+      base::require(element.is_string(), "{}: \"{}\" must be a list of names, found {}", source, key, element.dump());
+      words.push_back(element.get<std::string>());
+    }
+  }
+  return words;
+}
+
+/// `layer_types` with `compress_rates`, as transformers writes them.
+std::vector<nn::CompressionKind> kinds_of_types(const std::vector<std::string>& types, const Json& config,
+                                                std::string_view source) {
+  const Json none = Json::object();
+  const Json* rates = base::find_member(config, "compress_rates", source);
+  const std::string where = std::string(source) + ": compress_rates";
+  const std::map<std::string, nn::CompressionKind> known = {
+      {"sliding_attention", {}},
+      {"compressed_sparse_attention",
+       {read_size(rates != nullptr ? *rates : none, "compressed_sparse_attention", where, kOverlappingRatio), true}},
+      {"heavily_compressed_attention",
+       {read_size(rates != nullptr ? *rates : none, "heavily_compressed_attention", where, 128), false}}};
+  std::vector<nn::CompressionKind> kinds;
+  for (const std::string& type : types) {
+    const auto kind = known.find(type);
+    base::require(kind != known.end(),
+                  "{}: layer_types: \"{}\" is not known (known: sliding_attention, compressed_sparse_attention, "
+                  "heavily_compressed_attention)",
+                  source, type);
+    kinds.push_back(kind->second);
+  }
+  return kinds;
+}
+
+/// `compress_ratios` of the published files: 0 = window, 4 = overlapping with an indexer, others = all entries.
+std::vector<nn::CompressionKind> kinds_of_ratios(const std::vector<std::int64_t>& ratios, std::string_view source) {
+  std::vector<nn::CompressionKind> kinds;
+  for (const std::int64_t ratio : ratios) {
+    base::require(ratio != 1 && ratio < (1 << 20), "{}: compress_ratios: {} is not a ratio (0, or 2 and more)", source,
+                  ratio);
+    kinds.push_back({ratio, ratio == kOverlappingRatio});
+  }
+  return kinds;
+}
+
+std::vector<nn::CompressionKind> read_compression(const Json& config, std::string_view source, std::int64_t layers,
+                                                  std::int64_t predictions) {
+  const std::vector<std::string> types = read_words(config, "layer_types", source);
+  const std::vector<std::int64_t> ratios = read_integers(config, "compress_ratios", source);
+  const char* const key = types.empty() ? "compress_ratios" : "layer_types";
+  base::require(!types.empty() || !ratios.empty(), "{}: \"compress_ratios\" is missing", source);
+  std::vector<nn::CompressionKind> kinds =
+      types.empty() ? kinds_of_ratios(ratios, source) : kinds_of_types(types, config, source);
+  const auto count = static_cast<std::int64_t>(kinds.size());
+  base::require(count == layers || count == layers + predictions,
+                "{}: \"{}\" has {} entries for {} layers and {} prediction blocks", source, key, count, layers,
+                predictions);
+  kinds.resize(static_cast<std::size_t>(layers + predictions));
+  base::require(std::all_of(kinds.begin() + layers, kinds.end(), [](const auto& kind) { return kind.ratio == 0; }),
+                "{}: \"{}\": a prediction block with compression is not supported", source, key);
+  return kinds;
+}
+
+std::vector<bool> read_hash_routing(const Json& config, std::string_view source, std::int64_t layers) {
+  const std::vector<std::string> types = read_words(config, "mlp_layer_types", source);
+  std::vector<bool> result;
+  if (types.empty()) {
+    const std::int64_t count = base::get_integer(config, "num_hash_layers", source, 3);
+    base::require(count >= 0, "{}: \"num_hash_layers\" must not be negative, found {}", source, count);
+    for (std::int64_t layer = 0; layer < layers; ++layer) {
+      result.push_back(layer < count);
+    }
+    return result;
+  }
+  base::require(static_cast<std::int64_t>(types.size()) == layers,
+                "{}: \"mlp_layer_types\" has {} entries for {} layers", source, types.size(), layers);
+  for (const std::string& type : types) {
+    base::require(type == "hash_moe" || type == "moe",
+                  "{}: mlp_layer_types: \"{}\" is not known (known: hash_moe, moe)", source, type);
+    result.push_back(type == "hash_moe");
+  }
+  return result;
+}
+
+void read_rope_of_kinds(const Json& config, std::string_view source, Config& result) {
+  result.rope_theta = read_positive(config, "rope_theta", source, 10000.0);
+  result.compress_rope_theta = read_positive(config, "compress_rope_theta", source, 160000.0);
+  const Json* scaling = base::find_member(config, "rope_scaling", source);
+  std::string where = fmt::format("{}: rope_scaling", source);
+  if (const Json* parameters = base::find_member(config, "rope_parameters", source)) {
+    where = fmt::format("{}: rope_parameters", source);
+    if (const Json* main = base::find_member(*parameters, "main", where)) {
+      result.rope_theta = read_positive(*main, "rope_theta", where, result.rope_theta);
+    }
+    scaling = base::find_member(*parameters, "compress", where);
+    if (scaling != nullptr) {
+      result.compress_rope_theta = read_positive(*scaling, "rope_theta", where, result.compress_rope_theta);
+    }
+  }
+  if (scaling != nullptr) {
+    result.compress_scaling = read_rope_scaling(*scaling, where);
+    const auto kind = result.compress_scaling.kind;
+    base::require(kind == nn::RopeScaling::Kind::kNone || kind == nn::RopeScaling::Kind::kYarn,
+                  "{}: only the types default and yarn are supported", where);
+    // The published model scales frequencies alone, whatever YaRN's own factor for the attention would be.
+    result.compress_scaling.attention_factor = 1.0;
+  }
+}
+
+void check_sizes(const Config& config, std::string_view source) {
+  base::require(config.qk_rope_head_dim % 2 == 0 && config.qk_rope_head_dim <= config.head_dim &&
+                    config.qk_rope_head_dim <= config.index_head_dim,
+                "{}: qk_rope_head_dim {} must be even and at most head_dim {} and index_head_dim {}", source,
+                config.qk_rope_head_dim, config.head_dim, config.index_head_dim);
+  base::require(config.num_attention_heads % config.o_groups == 0,
+                "{}: num_attention_heads {} must be a multiple of o_groups {}", source, config.num_attention_heads,
+                config.o_groups);
+  base::require(config.num_experts_per_tok <= config.n_routed_experts,
+                "{}: num_experts_per_tok {} is more than n_routed_experts {}", source, config.num_experts_per_tok,
+                config.n_routed_experts);
+  base::require(config.hc_mult <= kernels::kMaximumStreams, "{}: hc_mult {} is more than {}, which is supported",
+                source, config.hc_mult, kernels::kMaximumStreams);
+  base::require(config.num_nextn_predict_layers >= 0 && config.num_nextn_predict_layers <= 1,
+                "{}: num_nextn_predict_layers {} is not supported (supported: 0, 1)", source,
+                config.num_nextn_predict_layers);
+}
+
+}  // namespace
+
+Config parse_config(const Json& config, std::string_view source) {
+  Config result;
+  const auto size = [&](std::string_view key) { return read_size(config, key, source); };
+  result.vocab_size = size("vocab_size");
+  result.hidden_size = size("hidden_size");
+  result.num_hidden_layers = size("num_hidden_layers");
+  result.num_attention_heads = size("num_attention_heads");
+  result.head_dim = size("head_dim");
+  result.qk_rope_head_dim = read_size(config, "qk_rope_head_dim", source, 64);
+  if (base::find_member(config, "qk_rope_head_dim", source) == nullptr) {
+    const double part = base::get_number(config, "partial_rotary_factor", source, 0.125);
+    result.qk_rope_head_dim = static_cast<std::int64_t>(part * static_cast<double>(result.head_dim) + 0.5);
+  }
+  result.q_lora_rank = size("q_lora_rank");
+  result.o_groups = size("o_groups");
+  result.o_lora_rank = size("o_lora_rank");
+  result.sliding_window = size("sliding_window");
+  result.index_n_heads = size("index_n_heads");
+  result.index_head_dim = size("index_head_dim");
+  result.index_topk = size("index_topk");
+  result.n_routed_experts = size("n_routed_experts");
+  result.num_experts_per_tok = size("num_experts_per_tok");
+  result.moe_intermediate_size = size("moe_intermediate_size");
+  result.routed_scaling_factor = read_positive(config, "routed_scaling_factor", source, 1.0);
+  result.swiglu_limit = read_positive(config, "swiglu_limit", source, 10.0);
+  result.hc_mult = size("hc_mult");
+  result.hc_sinkhorn_iters = read_size(config, "hc_sinkhorn_iters", source, 20);
+  result.hc_eps = read_positive(config, "hc_eps", source, 1e-6);
+  result.num_nextn_predict_layers = base::get_integer(config, "num_nextn_predict_layers", source, 0);
+  result.max_position_embeddings = read_size(config, "max_position_embeddings", source, 1048576);
+  result.rms_norm_eps = read_positive(config, "rms_norm_eps", source, 1e-6);
+  result.initializer_range = read_positive(config, "initializer_range", source, 0.02);
+  check_sizes(result, source);
+  result.compression = read_compression(config, source, result.num_hidden_layers, result.num_nextn_predict_layers);
+  result.hash_routing = read_hash_routing(config, source, result.num_hidden_layers);
+  read_rope_of_kinds(config, source, result);
+  require_value(config, "hidden_act", R"("silu")", source);
+  require_value(config, "scoring_func", R"("sqrtsoftplus")", source);
+  require_value(config, "topk_method", R"("noaux_tc")", source);
+  require_value(config, "norm_topk_prob", "true", source);
+  require_value(config, "n_shared_experts", "1", source);
+  require_value(config, "num_key_value_heads", "1", source);
+  require_value(config, "tie_word_embeddings", "false", source);
+  require_value(config, "attention_bias", "false", source);
+  const double dropout = base::get_number(config, "attention_dropout", source, 0.0);
+  base::require(dropout == 0.0, "{}: \"attention_dropout\": {} is not supported (supported: 0)", source, dropout);
+  return result;
+}
+
+}  // namespace flyover::models::deepseek_v4

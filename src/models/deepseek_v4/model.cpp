@@ -1,0 +1,115 @@
+#include "models/deepseek_v4/model.h"
+
+#include <algorithm>
+
+#include <fmt/core.h>
+
+#include "base/error.h"
+#include "models/deepseek_v4/cache.h"
+#include "models/parameter_specs.h"
+#include "nn/rope.h"
+#include "ops/elementwise.h"
+#include "ops/linear.h"
+
+namespace flyover::models::deepseek_v4 {
+
+using autograd::Tape;
+using autograd::Variable;
+
+// Block: X <- mHC(X; attention), X <- mHC(X; mixture), where mHC(X; F) with the coefficients (pre, post, comb) of X is
+// X'_k = post_k F(norm(sum_j pre_j X_j)) + sum_j comb_jk X_j.
+Variable Model::run_layer(Tape& tape, const Layer& layer, std::int64_t index, const Variable& streams,
+                          const nn::TokenBatch& batch, const Context& context) const {
+  const nn::CompressionKind kind = config_.compression[static_cast<std::size_t>(index)];
+  const ops::RopeAngles& angles = kind.ratio > 0 ? context.compressed_angles : context.window_angles;
+  const nn::CompressedLayerCache* cache = context.cache != nullptr ? &context.cache->layer(index) : nullptr;
+  const std::int64_t n = config_.hc_mult;
+
+  const Variable attention_mix = ops::stream_coefficients(tape, streams, layer.attention_site);
+  const Variable attention_input = layer.attention_norm(tape, ops::stream_collapse(tape, streams, attention_mix, n));
+  const Variable attended =
+      layer.attention(tape, attention_input, batch, angles, context.tables[kind_index(index)], cache);
+  const Variable middle = ops::stream_expand(tape, streams, attended, attention_mix);
+
+  const Variable mixture_mix = ops::stream_coefficients(tape, middle, layer.mixture_site);
+  const Variable mixture_input = layer.mixture_norm(tape, ops::stream_collapse(tape, middle, mixture_mix, n));
+  return ops::stream_expand(tape, middle, layer.mixture(tape, mixture_input, batch), mixture_mix);
+}
+
+Variable Model::run_layers(Tape& tape, const nn::TokenBatch& batch, const SharedContext& context) const {
+  Variable streams = ops::stream_copies(tape, ops::embedding(tape, batch.tokens, embedding_), config_.hc_mult);
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    const auto forward = [this, i, &batch, context](Tape& t, const Variable& x) {
+      return run_layer(t, layers_[i], static_cast<std::int64_t>(i), x, batch, *context);
+    };
+    streams = tape.block(fmt::format("layer.{}", i), streams, forward);
+  }
+  return streams;
+}
+
+Variable Model::collapse(Tape& tape, const Head& head, const Variable& streams) const {
+  const Variable mix = ops::stream_coefficients(tape, streams, head.site);
+  return head.norm(tape, ops::stream_collapse(tape, streams, mix, config_.hc_mult));
+}
+
+Variable Model::hidden_states(Tape& tape, const nn::TokenBatch& batch, const nn::Cache* cache) const {
+  const SharedContext context = make_context(tape.stream(), batch, dynamic_cast<const Cache*>(cache));
+  return collapse(tape, head_, run_layers(tape, batch, context));
+}
+
+// X^mtp_j = e_proj(norm(embed(next token))) + h_proj(norm(X_j)), then a block and a head of its own.
+Variable Model::predict_further(Tape& tape, const Variable& streams, const nn::TokenBatch& batch,
+                                const SharedContext& context) const {
+  const Prediction& part = *prediction_;
+  const std::int64_t tokens = batch.count(), n = config_.hc_mult, width = config_.hidden_size;
+  const Variable next = ops::embedding(tape, batch.auxiliary.further.next_tokens, embedding_);
+  const Variable from_embedding =
+      ops::stream_copies(tape, part.embedding_projection(tape, part.embedding_norm(tape, next)), n);
+  const Variable rows = ops::reshape(tape, streams, {tokens * n, width});
+  const Variable from_streams =
+      ops::reshape(tape, part.hidden_projection(tape, part.hidden_norm(tape, rows)), {tokens, n * width});
+  const auto forward = [this, &batch, context](Tape& t, const Variable& x) {
+    return run_layer(t, prediction_->layer, config_.num_hidden_layers, x, batch, *context);
+  };
+  const Variable output = tape.block("mtp", ops::add(tape, from_embedding, from_streams), forward);
+  return collapse(tape, part.head, output);
+}
+
+TrainingStates Model::training_states(Tape& tape, const nn::TokenBatch& batch) const {
+  const SharedContext context = make_context(tape.stream(), batch, nullptr);
+  const Variable streams = run_layers(tape, batch, context);
+  TrainingStates states{collapse(tape, head_, streams), {}};
+  if (prediction_.has_value() && batch.auxiliary.further.count > 0) {
+    states.further = predict_further(tape, streams, batch, context);
+  }
+  return states;
+}
+
+Model::SharedContext Model::make_context(tensor::Stream& stream, const nn::TokenBatch& batch,
+                                         const Cache* cache) const {
+  const tensor::DType compute = parameters_[output_].value.dtype();
+  auto shared = std::make_shared<Context>();
+  Context& context = *shared;
+  context.window_angles = nn::rope_angles(stream, batch.positions, window_frequencies_, compute);
+  context.compressed_angles = nn::rope_angles(stream, batch.positions, compressed_frequencies_, compute);
+  context.cache = cache;
+  for (const nn::CompressionKind kind : kinds_) {
+    const nn::CompressedCacheSizes sizes = cache != nullptr ? cache->sizes(kind) : nn::CompressedCacheSizes{};
+    const std::int64_t limit = kind.overlap ? config_.index_topk : INT64_MAX;
+    context.tables.push_back(nn::compression_tables(stream, batch, kind, config_.sliding_window, limit,
+                                                    compressed_frequencies_, compute,
+                                                    cache != nullptr ? &sizes : nullptr));
+  }
+  return shared;
+}
+
+std::size_t Model::kind_index(std::int64_t layer) const {
+  const auto found = std::find(kinds_.begin(), kinds_.end(), config_.compression[static_cast<std::size_t>(layer)]);
+  return static_cast<std::size_t>(found - kinds_.begin());
+}
+
+std::unique_ptr<nn::Cache> Model::make_cache(tensor::Stream& stream, std::int64_t slots, std::int64_t capacity) const {
+  return std::make_unique<Cache>(stream, config_, slots, capacity, parameters_[output_].value.dtype());
+}
+
+}  // namespace flyover::models::deepseek_v4

@@ -1,0 +1,107 @@
+#include "models/deepseek_v4/names.h"
+
+#include <array>
+
+#include <fmt/core.h>
+
+#include "base/error.h"
+
+namespace flyover::models::deepseek_v4 {
+namespace {
+
+struct Renaming {
+  std::string_view published;
+  std::string_view transformers;
+};
+
+constexpr std::array kTop = {Renaming{"embed.weight", "model.embed_tokens.weight"},
+                             Renaming{"norm.weight", "model.norm.weight"},
+                             Renaming{"head.weight", "lm_head.weight"},
+                             Renaming{"hc_head_fn", "model.hc_head.hc_fn"},
+                             Renaming{"hc_head_base", "model.hc_head.hc_base"},
+                             Renaming{"hc_head_scale", "model.hc_head.hc_scale"}};
+
+constexpr std::array kLayer = {
+    Renaming{"attn_norm.weight", "input_layernorm.weight"},
+    Renaming{"ffn_norm.weight", "post_attention_layernorm.weight"},
+    Renaming{"hc_attn_fn", "attn_hc.fn"},
+    Renaming{"hc_attn_base", "attn_hc.base"},
+    Renaming{"hc_attn_scale", "attn_hc.scale"},
+    Renaming{"hc_ffn_fn", "ffn_hc.fn"},
+    Renaming{"hc_ffn_base", "ffn_hc.base"},
+    Renaming{"hc_ffn_scale", "ffn_hc.scale"},
+    Renaming{"attn.attn_sink", "self_attn.sinks"},
+    Renaming{"attn.wq_a.weight", "self_attn.q_a_proj.weight"},
+    Renaming{"attn.q_norm.weight", "self_attn.q_a_norm.weight"},
+    Renaming{"attn.wq_b.weight", "self_attn.q_b_proj.weight"},
+    Renaming{"attn.wkv.weight", "self_attn.kv_proj.weight"},
+    Renaming{"attn.kv_norm.weight", "self_attn.kv_norm.weight"},
+    Renaming{"attn.wo_a.weight", "self_attn.o_a_proj.weight"},
+    Renaming{"attn.wo_b.weight", "self_attn.o_b_proj.weight"},
+    Renaming{"attn.compressor.wkv.weight", "self_attn.compressor.kv_proj.weight"},
+    Renaming{"attn.compressor.wgate.weight", "self_attn.compressor.gate_proj.weight"},
+    Renaming{"attn.compressor.ape", "self_attn.compressor.position_bias"},
+    Renaming{"attn.compressor.norm.weight", "self_attn.compressor.kv_norm.weight"},
+    Renaming{"attn.indexer.wq_b.weight", "self_attn.compressor.indexer.q_b_proj.weight"},
+    Renaming{"attn.indexer.weights_proj.weight", "self_attn.compressor.indexer.scorer.weights_proj.weight"},
+    Renaming{"attn.indexer.compressor.wkv.weight", "self_attn.compressor.indexer.kv_proj.weight"},
+    Renaming{"attn.indexer.compressor.wgate.weight", "self_attn.compressor.indexer.gate_proj.weight"},
+    Renaming{"attn.indexer.compressor.ape", "self_attn.compressor.indexer.position_bias"},
+    Renaming{"attn.indexer.compressor.norm.weight", "self_attn.compressor.indexer.kv_norm.weight"},
+    Renaming{"ffn.gate.weight", "mlp.gate.weight"},
+    Renaming{"ffn.gate.bias", "mlp.gate.e_score_correction_bias"},
+    Renaming{"ffn.gate.tid2eid", "mlp.gate.tid2eid"},
+    Renaming{"ffn.experts", "mlp.experts"},
+    Renaming{"ffn.shared_experts.w1.weight", "mlp.shared_experts.gate_proj.weight"},
+    Renaming{"ffn.shared_experts.w3.weight", "mlp.shared_experts.up_proj.weight"},
+    Renaming{"ffn.shared_experts.w2.weight", "mlp.shared_experts.down_proj.weight"}};
+
+template <std::size_t kCount>
+std::string_view find(const std::array<Renaming, kCount>& table, std::string_view published) {
+  for (const Renaming& entry : table) {
+    if (entry.published == published) {
+      return entry.transformers;
+    }
+  }
+  throw base::InternalError(fmt::format("deepseek_v4: no tensor {}", published));
+}
+
+}  // namespace
+
+Names Names::of(const StoredNames& stored) {
+  if (stored && stored("model.embed_tokens.weight")) {
+    return Names(stored("model.layers.0.attn.wq_a.weight") ? NameStyle::kSaved : NameStyle::kTransformers);
+  }
+  return Names(NameStyle::kPublished, stored && stored("model.embed.weight") ? "model." : "");
+}
+
+std::string Names::top(std::string_view published) const {
+  switch (style_) {
+    case NameStyle::kPublished:
+      return published == "head.weight" ? std::string(published) : prefix_ + std::string(published);
+    case NameStyle::kSaved:
+      return published == "head.weight" ? std::string(published) : std::string(find(kTop, published));
+    case NameStyle::kTransformers:
+      break;
+  }
+  return std::string(find(kTop, published));
+}
+
+std::string Names::renamed(std::string_view published) const {
+  if (style_ == NameStyle::kTransformers) {
+    return std::string(find(kLayer, published));
+  }
+  return style_ == NameStyle::kSaved && published == "attn.kv_norm.weight" ? "attn.norm.weight"
+                                                                           : std::string(published);
+}
+
+std::string Names::layer(std::int64_t index, std::string_view published) const {
+  const std::string_view model = style_ == NameStyle::kPublished ? std::string_view(prefix_) : "model.";
+  return fmt::format("{}layers.{}.{}", model, index, renamed(published));
+}
+
+std::string Names::prediction(std::string_view published) const {
+  return fmt::format("{}mtp.0.{}", prefix_, published);
+}
+
+}  // namespace flyover::models::deepseek_v4

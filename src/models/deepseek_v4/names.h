@@ -1,0 +1,40 @@
+// What the tensors of a DeepSeek-V4 checkpoint are called. Three sets of names are in use.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "models/language_model.h"
+
+namespace flyover::models::deepseek_v4 {
+
+enum class NameStyle : std::uint8_t {
+  kPublished,     ///< "layers.0.attn.wq_a.weight"
+  kTransformers,  ///< "model.layers.0.self_attn.q_a_proj.weight", the module names of transformers
+  kSaved          ///< "model.layers.0.attn.wq_a.weight", what transformers 5 writes
+};
+
+/// Turns published names into those of a style.
+class Names {
+ public:
+  explicit Names(NameStyle style, std::string prefix = "") : style_(style), prefix_(std::move(prefix)) {}
+  /// The style of a directory, told by its embedding and first layer; without a directory the published one.
+  static Names of(const StoredNames& stored);
+
+  NameStyle style() const { return style_; }
+  /// A tensor outside the layers: "embed.weight", "hc_head_fn", ...
+  std::string top(std::string_view published) const;
+  /// A tensor of layer `index`: "attn.wq_a.weight", ...
+  std::string layer(std::int64_t index, std::string_view published) const;
+  /// A tensor of the prediction block, which only the published style knows: "e_proj.weight", "attn.wq_a.weight", ...
+  std::string prediction(std::string_view published) const;
+
+ private:
+  std::string renamed(std::string_view published) const;
+
+  NameStyle style_;
+  std::string prefix_;  ///< "model." where published names have it
+};
+
+}  // namespace flyover::models::deepseek_v4
