@@ -6,12 +6,14 @@
 
 #include "kernels/attention.h"
 #include "kernels/elementwise.h"
+#include "kernels/experts.h"
 #include "kernels/loss.h"
 #include "kernels/matmul.h"
 #include "kernels/mlp.h"
 #include "kernels/norm.h"
 #include "kernels/optimizer.h"
 #include "kernels/rope.h"
+#include "kernels/router.h"
 #include "kernels/rows.h"
 #include "kernels/sample.h"
 
@@ -22,10 +24,12 @@ struct KernelList {
   static constexpr std::size_t kCount = sizeof...(Kernels);
 };
 
-using AllKernels = KernelList<MatMul, RmsNormForward, RmsNormBackward, RmsNormWeightGradient, AttentionForward,
-                              AttentionBackward, RopeTable, RopeApply, SwiGluForward, SwiGluBackward, GatherRows,
-                              ScatterRows, ScatterAddRows, LogProbability, CrossEntropy, WeightedSum, AdamW,
-                              SumOfSquares, ClipCoefficient, FindNonFinite, Fill, Copy, Add, AddBias, SumRows, Sample>;
+using AllKernels =
+    KernelList<MatMul, RmsNormForward, RmsNormBackward, RmsNormWeightGradient, AttentionForward, AttentionBackward,
+               RopeTable, RopeApply, SwiGluForward, SwiGluBackward, GatherRows, ScatterRows, ScatterAddRows,
+               LogProbability, CrossEntropy, WeightedSum, AdamW, SumOfSquares, ClipCoefficient, FindNonFinite, Fill,
+               Copy, Add, AddBias, SumRows, Sample, RouterForward, RouterBackward, RouterBalance, RouterBiasUpdate,
+               ExpertSort, GatherSum, GroupedMatMul, GroupedWeightGradient>;
 
 inline constexpr std::size_t kKernelCount = AllKernels::kCount;
 
