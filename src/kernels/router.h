@@ -5,11 +5,17 @@
 
 namespace flyover::kernels {
 
+inline constexpr std::int64_t kMaximumExperts = 1024;  ///< of one router
+inline constexpr std::int64_t kMaximumChoices = 32;    ///< of one token
+
+/// Keeps the sum of scores that all underflow from dividing by zero.
+inline constexpr float kRouterEpsilon = 1e-20f;
+
 /// What turns a router's logits into scores.
 enum class RouterScore : std::uint8_t {
   kSoftmax,      ///< over all experts: Qwen3-MoE
   kSigmoid,      ///< DeepSeek-V3
-  kSqrtSoftplus  ///< sqrt(log(1 + exp(x))): DeepSeek-V4
+  kSqrtSoftplus  ///< sqrt(log(1 + exp(x))), exp(x / 2) where x < -20: DeepSeek-V4
 };
 
 /// The rule that a router follows; the same for its forward and backward pass.
@@ -17,13 +23,14 @@ struct RouterRule {
   RouterScore score = RouterScore::kSoftmax;
   std::int64_t groups = 1;         ///< the experts are cut into this many groups of equal size
   std::int64_t chosen_groups = 1;  ///< experts are chosen from this many groups, by the sum of a group's two best
-  bool normalise = true;           ///< divide the chosen scores by their sum + 1e-20
+  bool normalise = true;           ///< divide the chosen scores by their sum + kRouterEpsilon
   float scale = 1.0f;              ///< the weights' last factor
 };
 
 /// s = score(logits). experts[t] = the `choices` experts with the largest s + bias, best first (equal ones: the lower
 /// index first), within the best groups where the rule has groups (equal ones likewise) - or, where `fixed_experts` is
 /// given, those. weights[t, i] = s of experts[t, i] without the bias, normalised and scaled as the rule says.
+/// A score that is not a number counts as the largest, so that it shows in the weights.
 struct RouterForward {
   static constexpr std::string_view kName = "router_forward";
   ConstView logits;                        ///< [tokens, experts] f32 (f64)
@@ -41,9 +48,9 @@ struct RouterForward {
 };
 
 /// dlogits from the gradient of the weights, the choice being constant. With s the score of a chosen expert, S the sum
-/// of the chosen ones: ds_i = scale / S * (dw_i - sum_j dw_j s_j / S) where normalised, scale * dw_i otherwise; then
-/// through the score: sigmoid s (1 - s), sqrt-softplus sigmoid(x) / (2 s) (s / 2 where x < -20), softmax
-/// s_i * (ds_i - sum_j ds_j s_j) over all experts. Experts that were not chosen get 0 (softmax: their share).
+/// of the chosen ones + kRouterEpsilon: ds_i = scale / S * (dw_i - sum_j dw_j s_j / S) where normalised, scale * dw_i
+/// otherwise; then through the score: sigmoid s (1 - s), sqrt-softplus sigmoid(x) / (2 s) (s / 2 where x < -20),
+/// softmax s_i * (ds_i - sum_j ds_j s_j) over all experts. Experts that were not chosen get 0 (softmax: their share).
 struct RouterBackward {
   static constexpr std::string_view kName = "router_backward";
   ConstView logits;    ///< [tokens, experts] f32 (f64)
@@ -60,8 +67,9 @@ struct RouterBackward {
 };
 
 /// Sequence-wise balance loss (DeepSeek-V3 report, equations 17 to 20). For each document d of T tokens, with
-/// f_i = experts / (choices T) * (how often expert i was chosen) and P_i = mean over its tokens of s_i / sum_j s_j:
-/// loss += coefficient * document_weights[d] * sum_i f_i P_i, and dlogits += the gradient (f is constant).
+/// f_i = experts / (choices T) * (how often expert i was chosen) and P_i = mean over its tokens of s_i / (sum_j s_j +
+/// kRouterEpsilon): loss += coefficient * document_weights[d] * sum_i f_i P_i, and dlogits += the gradient (f is
+/// constant). Tokens in no document are left as they are.
 struct RouterBalance {
   static constexpr std::string_view kName = "router_balance";
   ConstView logits;            ///< [tokens, experts] f32 (f64)
