@@ -5,15 +5,21 @@
 #include <type_traits>
 
 #include "kernels/attention.h"
+#include "kernels/compressor.h"
 #include "kernels/elementwise.h"
+#include "kernels/experts.h"
+#include "kernels/hyper_connection.h"
+#include "kernels/indexer.h"
 #include "kernels/loss.h"
 #include "kernels/matmul.h"
 #include "kernels/mlp.h"
 #include "kernels/norm.h"
 #include "kernels/optimizer.h"
 #include "kernels/rope.h"
+#include "kernels/router.h"
 #include "kernels/rows.h"
 #include "kernels/sample.h"
+#include "kernels/shared_attention.h"
 
 namespace flyover::kernels {
 
@@ -26,7 +32,12 @@ using AllKernels =
     KernelList<MatMul, RmsNormForward, RmsNormBackward, RmsNormWeightGradient, AttentionForward, AttentionBackward,
                RopeTable, RopeApply, SwiGluForward, SwiGluBackward, GatherRows, ScatterRows, ScatterAddRows,
                LogProbability, CrossEntropy, WeightedSum, AdamW, SumOfSquares, ClipCoefficient, FindNonFinite, Fill,
-               Copy, Add, Scale, AddBias, SumRows, Sample>;
+               Copy, Add, Scale, AddBias, SumRows, Sample, RouterForward, RouterBackward, RouterBalance, RouterBiasUpdate,
+               ExpertSort, GatherSum, GroupedMatMul, GroupedWeightGradient, HyperConnectionCoefficients,
+               HyperConnectionCoefficientsBackward, HyperConnectionWeightGradient, StreamCollapse,
+               StreamCollapseBackward, StreamExpand, StreamExpandBackward, CompressForward, CompressBackward,
+               CompressPositionGradient, SharedAttentionForward, SharedAttentionBackward, IndexerSelect, IndexerTarget,
+               IndexerLoss>;
 
 inline constexpr std::size_t kKernelCount = AllKernels::kCount;
 

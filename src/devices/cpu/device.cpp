@@ -16,6 +16,8 @@ KernelTable kernel_table(InstructionSet set) {
   add_norm_kernels(table, set);
   add_rope_kernels(table, set);
   add_mlp_kernels(table, set);
+  add_router_kernels(table, set);
+  add_experts_kernels(table, set);
   add_rows_kernels(table, set);
   add_loss_kernels(table, set);
   add_optimizer_kernels(table, set);

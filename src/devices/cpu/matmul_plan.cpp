@@ -7,7 +7,6 @@ namespace flyover::devices::cpu::matmul {
 namespace {
 
 // Sizes for cores with 32 KB or more of L1, 1 MB of L2 and a few MB of L3 each (Zen 4, Zen 5).
-constexpr std::int64_t kBlockSteps = 768;           // a panel of a is 36 KB, of b 96 KB
 constexpr std::size_t kSharedBytes = 10u << 20;     // the most that is packed ahead
 constexpr std::size_t kSumsBytes = 1u << 20;        // the most sums that wait between blocks of the depth, per thread
 constexpr std::size_t kPrivateABytes = 320u << 10;  // rows of an item; with a slab of b they share the L2
@@ -21,11 +20,6 @@ constexpr std::int64_t kBlocksToBalance = 48;
 
 constexpr std::int64_t divide_up(std::int64_t value, std::int64_t by) {
   return (value + by - 1) / by;
-}
-
-constexpr std::size_t panel_bytes(std::int64_t width, std::int64_t steps) {
-  const auto words = static_cast<std::size_t>(width * steps);
-  return (words * 4 + 63) / 64 * 64 + 64;  // packing may write 60 bytes behind a panel
 }
 
 /// Panels of the thread that gets most, when each of `blocks` items goes to the thread that is free first.
@@ -65,27 +59,34 @@ double balance(std::int64_t panels, int threads) {
 
 }  // namespace
 
+DepthBlocks cut_depth(std::int64_t depth, const MicroKernel& kernel) {
+  DepthBlocks blocks;
+  blocks.steps = divide_up(depth, kernel.depth_per_step);
+  blocks.count = std::max<std::int64_t>(divide_up(blocks.steps, kBlockSteps), 1);
+  blocks.block_steps = std::min(divide_up(divide_up(blocks.steps, blocks.count), 16) * 16, blocks.steps);
+  blocks.a_panel_bytes = panel_bytes(kernel.panel_rows, blocks.block_steps);
+  blocks.b_panel_bytes = panel_bytes(kernel.panel_columns, blocks.block_steps);
+  return blocks;
+}
+
 Plan make_plan(const kernels::MatMul& product, const MicroKernel& kernel, int threads) {
   const std::int64_t rows = product.a.size(0);
   const std::int64_t columns = product.b.size(0);
   const std::int64_t depth = product.a.size(1);
   Plan plan;
   plan.threads = 2 * rows * columns * depth < kSerialOperations ? 1 : std::max(threads, 1);
-  plan.steps = divide_up(depth, kernel.depth_per_step);
-  plan.depth_blocks = std::max<std::int64_t>(divide_up(plan.steps, kBlockSteps), 1);
-  plan.block_steps = std::min(divide_up(divide_up(plan.steps, plan.depth_blocks), 16) * 16, plan.steps);
+  plan.depth = cut_depth(depth, kernel);
   plan.row_panels = divide_up(rows, kernel.panel_rows);
   plan.column_panels = divide_up(columns, kernel.panel_columns);
-  plan.a_panel_bytes = panel_bytes(kernel.panel_rows, plan.block_steps);
-  plan.b_panel_bytes = panel_bytes(kernel.panel_columns, plan.block_steps);
 
-  const std::size_t whole_a = static_cast<std::size_t>(plan.depth_blocks * plan.row_panels) * plan.a_panel_bytes;
-  const std::size_t whole_b = static_cast<std::size_t>(plan.depth_blocks * plan.column_panels) * plan.b_panel_bytes;
+  const std::size_t whole_a = static_cast<std::size_t>(plan.depth.count * plan.row_panels) * plan.depth.a_panel_bytes;
+  const std::size_t whole_b =
+      static_cast<std::size_t>(plan.depth.count * plan.column_panels) * plan.depth.b_panel_bytes;
   const std::size_t tile_bytes = 4 * static_cast<std::size_t>(kernel.panel_rows * kernel.panel_columns);
   const auto tiles_between_blocks =
-      plan.depth_blocks > 1 ? static_cast<std::int64_t>(kSumsBytes / tile_bytes) : INT64_MAX;
-  const auto slab = static_cast<std::int64_t>(kSlabBytes / plan.b_panel_bytes);
-  const auto tall = static_cast<std::int64_t>(kPrivateABytes / plan.a_panel_bytes);
+      plan.depth.count > 1 ? static_cast<std::int64_t>(kSumsBytes / tile_bytes) : INT64_MAX;
+  const auto slab = static_cast<std::int64_t>(kSlabBytes / plan.depth.b_panel_bytes);
+  const auto tall = static_cast<std::int64_t>(kPrivateABytes / plan.depth.a_panel_bytes);
 
   // The smaller operand is shared and the other one's panels are dealt to the threads, so that each is packed once.
   bool split_columns = whole_a <= whole_b;
@@ -125,10 +126,10 @@ Plan make_plan(const kernels::MatMul& product, const MicroKernel& kernel, int th
   const std::int64_t item_columns = divide_up(plan.column_panels, plan.column_blocks);
   plan.slab_panels = std::clamp<std::int64_t>(plan.slab_panels, 1, item_columns);
   (plan.share_a ? plan.shared_a_bytes : plan.private_a_bytes) =
-      plan.share_a ? whole_a : static_cast<std::size_t>(item_rows) * plan.a_panel_bytes;
+      plan.share_a ? whole_a : static_cast<std::size_t>(item_rows) * plan.depth.a_panel_bytes;
   (plan.share_b ? plan.shared_b_bytes : plan.private_b_bytes) =
-      plan.share_b ? whole_b : static_cast<std::size_t>(plan.slab_panels) * plan.b_panel_bytes;
-  plan.sums_bytes = plan.depth_blocks > 1 ? static_cast<std::size_t>(item_rows * item_columns) * tile_bytes : 0;
+      plan.share_b ? whole_b : static_cast<std::size_t>(plan.slab_panels) * plan.depth.b_panel_bytes;
+  plan.sums_bytes = plan.depth.count > 1 ? static_cast<std::size_t>(item_rows * item_columns) * tile_bytes : 0;
   return plan;
 }
 

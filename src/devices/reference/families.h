@@ -11,6 +11,8 @@ void add_attention_kernels(KernelTable& table);
 void add_norm_kernels(KernelTable& table);
 void add_rope_kernels(KernelTable& table);
 void add_mlp_kernels(KernelTable& table);
+void add_router_kernels(KernelTable& table);
+void add_experts_kernels(KernelTable& table);
 void add_rows_kernels(KernelTable& table);
 void add_loss_kernels(KernelTable& table);
 void add_optimizer_kernels(KernelTable& table);

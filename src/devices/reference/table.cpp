@@ -9,6 +9,8 @@ KernelTable kernel_table() {
   add_norm_kernels(table);
   add_rope_kernels(table);
   add_mlp_kernels(table);
+  add_router_kernels(table);
+  add_experts_kernels(table);
   add_rows_kernels(table);
   add_loss_kernels(table);
   add_optimizer_kernels(table);

@@ -23,6 +23,8 @@ KernelTable cpu_table(InstructionSet set) {
   devices::cpu::add_norm_kernels(table, set);
   devices::cpu::add_rope_kernels(table, set);
   devices::cpu::add_mlp_kernels(table, set);
+  devices::cpu::add_router_kernels(table, set);
+  devices::cpu::add_experts_kernels(table, set);
   devices::cpu::add_rows_kernels(table, set);
   devices::cpu::add_loss_kernels(table, set);
   devices::cpu::add_optimizer_kernels(table, set);

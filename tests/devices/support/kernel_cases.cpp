@@ -94,20 +94,43 @@ Magnitudes make_case(OperandMaker& make, DType dtype, kernels::RopeApply& kernel
   return {{"x", 1.0}};
 }
 
+namespace {
+
+/// Every other case has weights of its rows; every third limits gate and up, at times so that nearly all are cut.
+void add_weights_and_limit(OperandMaker& make, DType dtype, std::int64_t rows, kernels::SwiGluForward& kernel) {
+  if (make.number() % 2 == 1) {
+    kernel.row_weights = make.uniform(wide(dtype), {rows}, -2.0, 2.0);
+  }
+  if (make.number() % 3 == 2) {
+    kernel.limit = make.one_of({10.0f, 1.5f, 0.01f});
+  }
+}
+
+}  // namespace
+
 Magnitudes make_case(OperandMaker& make, DType dtype, kernels::SwiGluForward& kernel) {
   const std::int64_t rows = make.count(40), width = make.number() == 2 ? 0 : make.size(300);
   // Wide enough that exp(-gate) overflows in fp32 now and then: silu must still be 0 there.
   kernel.gate_up = make.random(dtype, {rows, 2 * width}, Layout::kGaps, make.one_of({1.0, 5.0, 60.0}));
   kernel.y = make.blank(dtype, {rows, width}, Layout::kGaps);
+  add_weights_and_limit(make, dtype, rows, kernel);
   return {{"y", 1e-20}};  // an exponential near the end of fp32's range may be taken for 0
 }
 
 Magnitudes make_case(OperandMaker& make, DType dtype, kernels::SwiGluBackward& kernel) {
   const std::int64_t rows = make.count(40), width = make.number() == 2 ? 0 : make.size(300);
-  kernel.gate_up = make.random(dtype, {rows, 2 * width}, Layout::kGaps, make.one_of({1.0, 5.0, 60.0}));
+  const double deviation = make.one_of({1.0, 5.0, 60.0});
+  kernel.gate_up = make.random(dtype, {rows, 2 * width}, Layout::kGaps, deviation);
   kernel.dy = make.random(dtype, {rows, width}, Layout::kGaps);
   kernel.dgate_up = make.blank(dtype, {rows, 2 * width}, Layout::kGaps);
-  return {{"dgate_up", 1.0}};
+  kernels::SwiGluForward forward;
+  add_weights_and_limit(make, dtype, rows, forward);
+  kernel.row_weights = forward.row_weights;
+  kernel.limit = forward.limit;
+  if (kernel.row_weights.has_value()) {
+    kernel.drow_weights = make.blank(wide(dtype), {rows});
+  }
+  return {{"dgate_up", 1.0}, {"drow_weights", deviation * deviation * std::sqrt(static_cast<double>(width)) + 1.0}};
 }
 
 Magnitudes make_case(OperandMaker& make, DType dtype, kernels::GatherRows& kernel) {

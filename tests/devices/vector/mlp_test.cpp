@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -66,6 +67,76 @@ TEST(SwiGluBackward, EqualsItsFormulaInF64) {
       return dgate_up.contents();
     });
   }
+}
+
+TEST(SwiGlu, WithRowWeightsAndALimitEqualsItsFormulaInF64) {
+  for (const Case& c : cases()) {
+    for (const float limit : {0.8f, std::numeric_limits<float>::infinity()}) {
+      TestTensor gate_up(c.dtype, {c.rows, 2 * c.width}, c.gap), dy(c.dtype, {c.rows, c.width}, c.gap);
+      TestTensor row_weights(DType::kF32, {c.rows});
+      gate_up.randomise(1, 2.0);
+      dy.randomise(2);
+      row_weights.randomise(3);
+      const auto bound = static_cast<double>(limit);
+      std::vector<double> y(static_cast<std::size_t>(dy.size())), dgate_up(static_cast<std::size_t>(gate_up.size())),
+          drow_weights(static_cast<std::size_t>(c.rows));
+      for (std::int64_t i = 0; i < c.rows * c.width; ++i) {
+        const std::int64_t row = i / c.width, at = row * 2 * c.width + i % c.width;
+        const double raw_gate = gate_up[at], raw_up = gate_up[at + c.width], weight = row_weights[row];
+        const double gate = std::min(raw_gate, bound), up = std::clamp(raw_up, -bound, bound), s = sigmoid(gate);
+        y[static_cast<std::size_t>(i)] = weight * gate * s * up;
+        dgate_up[static_cast<std::size_t>(at)] = raw_gate > bound ? 0 : weight * dy[i] * up * s * (1 + gate * (1 - s));
+        dgate_up[static_cast<std::size_t>(at + c.width)] = std::fabs(raw_up) > bound ? 0 : weight * dy[i] * gate * s;
+        drow_weights[static_cast<std::size_t>(row)] += dy[i] * gate * s * up;
+      }
+      for_each_configuration([&](const Configuration& configuration) {
+        const TestTensor result(c.dtype, {c.rows, c.width}, c.gap), gradient(c.dtype, {c.rows, 2 * c.width}, c.gap),
+            weight_gradient(DType::kF32, {c.rows});
+        configuration.run(kernels::SwiGluForward{gate_up, result, row_weights.view(), limit});
+        configuration.run(
+            kernels::SwiGluBackward{gate_up, dy, gradient, row_weights.view(), weight_gradient.view(), limit});
+        expect_near(result, y, 2.0);
+        expect_near(gradient, dgate_up, 8.0);
+        expect_near(weight_gradient, drow_weights, 4.0 * std::sqrt(static_cast<double>(c.width)));
+        return result.contents() + gradient.contents() + weight_gradient.contents();
+      });
+    }
+  }
+}
+
+TEST(SwiGlu, WeightOfOneAndNoLimitGiveTheBitsOfThePlainKernel) {
+  for (const DType dtype : {DType::kF32, DType::kBf16}) {
+    TestTensor gate_up(dtype, {7, 2 * 143}), row_weights(DType::kF32, {7});
+    gate_up.randomise(1, 4.0);
+    for (std::int64_t i = 0; i < 7; ++i) {
+      row_weights.set(i, 1.0);
+    }
+    for_each_configuration([&](const Configuration& configuration) {
+      const TestTensor plain(dtype, {7, 143}), weighted(dtype, {7, 143});
+      configuration.run(kernels::SwiGluForward{gate_up, plain});
+      configuration.run(kernels::SwiGluForward{gate_up, weighted, row_weights.view()});
+      EXPECT_TRUE(plain.contents() == weighted.contents());
+      return plain.contents();
+    });
+  }
+}
+
+TEST(SwiGlu, LimitKeepsNaN) {
+  TestTensor gate_up(DType::kF32, {1, 4}), dy(DType::kF32, {1, 2});
+  gate_up.set(0, std::numeric_limits<double>::quiet_NaN());
+  gate_up.set(2, 1.0);
+  gate_up.set(1, 1.0);
+  gate_up.set(3, std::numeric_limits<double>::quiet_NaN());
+  dy.set(0, 1.0);
+  dy.set(1, 1.0);
+  for_each_configuration([&](const Configuration& configuration) {
+    const TestTensor y(DType::kF32, {1, 2}), gradient(DType::kF32, {1, 4});
+    configuration.run(kernels::SwiGluForward{gate_up, y, std::nullopt, 10.0f});
+    configuration.run(kernels::SwiGluBackward{gate_up, dy, gradient, std::nullopt, std::nullopt, 10.0f});
+    EXPECT_TRUE(std::isnan(y[0]) && std::isnan(y[1]));
+    EXPECT_TRUE(std::isnan(gradient[0]) && std::isnan(gradient[1]));
+    return y.contents();
+  });
 }
 
 TEST(SwiGluForward, HoldsAtTheLimitsOfTheGate) {

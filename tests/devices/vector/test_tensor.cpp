@@ -25,9 +25,12 @@ std::int64_t memory_elements(const std::vector<std::int64_t>& shape, std::int64_
 
 KernelTable table_of(InstructionSet set) {
   KernelTable table;
+  add_matmul_kernels(table, set);
   add_norm_kernels(table, set);
   add_rope_kernels(table, set);
   add_mlp_kernels(table, set);
+  add_router_kernels(table, set);
+  add_experts_kernels(table, set);
   add_rows_kernels(table, set);
   add_loss_kernels(table, set);
   add_optimizer_kernels(table, set);
