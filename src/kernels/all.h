@@ -5,7 +5,9 @@
 #include <type_traits>
 
 #include "kernels/attention.h"
+#include "kernels/compressor.h"
 #include "kernels/elementwise.h"
+#include "kernels/hyper_connection.h"
 #include "kernels/loss.h"
 #include "kernels/matmul.h"
 #include "kernels/mlp.h"
@@ -22,10 +24,13 @@ struct KernelList {
   static constexpr std::size_t kCount = sizeof...(Kernels);
 };
 
-using AllKernels = KernelList<MatMul, RmsNormForward, RmsNormBackward, RmsNormWeightGradient, AttentionForward,
-                              AttentionBackward, RopeTable, RopeApply, SwiGluForward, SwiGluBackward, GatherRows,
-                              ScatterRows, ScatterAddRows, LogProbability, CrossEntropy, WeightedSum, AdamW,
-                              SumOfSquares, ClipCoefficient, FindNonFinite, Fill, Copy, Add, AddBias, SumRows, Sample>;
+using AllKernels =
+    KernelList<MatMul, RmsNormForward, RmsNormBackward, RmsNormWeightGradient, AttentionForward, AttentionBackward,
+               RopeTable, RopeApply, SwiGluForward, SwiGluBackward, GatherRows, ScatterRows, ScatterAddRows,
+               LogProbability, CrossEntropy, WeightedSum, AdamW, SumOfSquares, ClipCoefficient, FindNonFinite, Fill,
+               Copy, Add, AddBias, SumRows, Sample, HyperConnectionCoefficients, HyperConnectionCoefficientsBackward,
+               HyperConnectionWeightGradient, StreamCollapse, StreamCollapseBackward, StreamExpand,
+               StreamExpandBackward, CompressForward, CompressBackward, CompressPositionGradient>;
 
 inline constexpr std::size_t kKernelCount = AllKernels::kCount;
 
