@@ -14,9 +14,9 @@ struct CompressForward {
   static constexpr std::string_view kName = "compress_forward";
   ConstView values;         ///< [tokens, roles * width] f32 (f64); last axis dense
   ConstView gates;          ///< [tokens, roles * width] as values; last axis dense
-  ConstView position_bias;  ///< [window, roles * width] as values
-  ConstView rows;           ///< [entries, roles * window] i32; in each row at least one that is not negative
-  View y;                   ///< [entries, width] bf16 | f32 (f64)
+  ConstView position_bias;  ///< [window, roles * width] as values; dense
+  ConstView rows;           ///< [entries, roles * window] i32; dense; in each row at least one that is not negative
+  View y;                   ///< [entries, width] bf16 | f32 (f64); last axis dense
   static constexpr auto fields =
       std::tuple(in("values", &CompressForward::values), in("gates", &CompressForward::gates),
                  in("position_bias", &CompressForward::position_bias), in("rows", &CompressForward::rows),
@@ -29,11 +29,11 @@ struct CompressForward {
 /// to at most one slot; those that belong to none get 0.
 struct CompressBackward {
   static constexpr std::string_view kName = "compress_backward";
-  ConstView values;         ///< [tokens, roles * width] f32 (f64)
-  ConstView gates;          ///< [tokens, roles * width]
-  ConstView position_bias;  ///< [window, roles * width]
-  ConstView rows;           ///< [entries, roles * window] i32
-  ConstView dy;             ///< [entries, width] bf16 | f32 (f64)
+  ConstView values;         ///< [tokens, roles * width] f32 (f64); last axis dense
+  ConstView gates;          ///< [tokens, roles * width] as values; last axis dense
+  ConstView position_bias;  ///< [window, roles * width] as values; dense
+  ConstView rows;           ///< [entries, roles * window] i32; dense
+  ConstView dy;             ///< [entries, width] bf16 | f32 (f64); last axis dense
   View dvalues;             ///< [tokens, roles * width] as values, overwritten; last axis dense
   View dgates;              ///< [tokens, roles * width] as values, overwritten; last axis dense
   static constexpr auto fields =
@@ -49,9 +49,9 @@ struct CompressBackward {
 /// slot of c's role and window position i.
 struct CompressPositionGradient {
   static constexpr std::string_view kName = "compress_position_gradient";
-  ConstView dgates;     ///< [tokens, roles * width] f32 (f64)
-  ConstView rows;       ///< [entries, roles * window] i32
-  View dposition_bias;  ///< [window, roles * width] as dgates
+  ConstView dgates;     ///< [tokens, roles * width] f32 (f64); last axis dense
+  ConstView rows;       ///< [entries, roles * window] i32; dense
+  View dposition_bias;  ///< [window, roles * width] as dgates; dense
   static constexpr auto fields =
       std::tuple(in("dgates", &CompressPositionGradient::dgates), in("rows", &CompressPositionGradient::rows),
                  in_out("dposition_bias", &CompressPositionGradient::dposition_bias));

@@ -1,69 +1,12 @@
 // Every backward kernel of the reference against central differences of its forward kernel, in f64.
-#include <cmath>
-#include <functional>
-#include <vector>
-
-#include <gtest/gtest.h>
-
-#include "devices/reference/values.h"
+#include "devices/reference/finite_differences.h"
 
 namespace flyover::tests {
 namespace {
 
 using kernels::ConstView;
-using kernels::Dims;
 using kernels::DType;
 using kernels::View;
-
-constexpr double kTolerance = 1e-7;
-
-double dot(const ConstView& a, const ConstView& b) {
-  double sum = 0;
-  for (std::int64_t i = 0; i < a.elements(); ++i) {
-    sum += element(a, i) * element(b, i);
-  }
-  return sum;
-}
-
-/// || gradient - central differences of `loss` in the elements of x || relative to the norm of the differences.
-double gradient_error(const View& x, const std::function<double()>& loss, const ConstView& gradient) {
-  constexpr double kStep = 1e-4;
-  double error = 0, norm = 0;
-  for (std::int64_t i = 0; i < x.elements(); ++i) {
-    const double value = element(x, i);
-    const auto loss_at = [&](double moved) {
-      set_element(x, i, moved);
-      return loss();
-    };
-    // Four points: the error of the differences is of fourth order in the step.
-    const double difference = (8.0 * (loss_at(value + kStep) - loss_at(value - kStep)) -
-                               (loss_at(value + 2.0 * kStep) - loss_at(value - 2.0 * kStep))) /
-                              (12.0 * kStep);
-    set_element(x, i, value);
-    error += std::pow(element(gradient, i) - difference, 2);
-    norm += difference * difference;
-  }
-  EXPECT_GT(norm, 0.0);
-  return std::sqrt(error / norm);
-}
-
-class Gradient : public testing::Test {
- protected:
-  View random(const Dims& shape) { return make_.random(DType::kF64, shape, Layout::kGaps); }
-  View dense(const Dims& shape) { return make_.random(DType::kF64, shape); }
-  View blank(const Dims& shape) { return make_.blank(DType::kF64, shape); }
-  View zeros(const Dims& shape) { return make_.uniform(DType::kF64, shape, 0.0, 0.0); }
-  View integers(std::initializer_list<double> values) {
-    const View view = make_.blank(DType::kI32, {static_cast<std::int64_t>(values.size())});
-    std::int64_t i = 0;
-    for (const double value : values) {
-      set_element(view, i++, value);
-    }
-    return view;
-  }
-
-  OperandMaker make_{11, 5};
-};
 
 TEST_F(Gradient, RmsNormOfInputAndWeight) {
   for (const bool weighted : {true, false}) {
@@ -76,12 +19,12 @@ TEST_F(Gradient, RmsNormOfInputAndWeight) {
     loss();
     const View dx = blank({3, 7});
     run(kernels::RmsNormBackward{x, optional, rstd, dy, dx, false});
-    EXPECT_LT(gradient_error(x, loss, dx), kTolerance);
+    EXPECT_LT(gradient_error(x, loss, dx), kGradientTolerance);
     loss();
     if (weighted) {
       const View dweight = zeros({7});
       run(kernels::RmsNormWeightGradient{x, rstd, dy, dweight});
-      EXPECT_LT(gradient_error(weight, loss, dweight), kTolerance);
+      EXPECT_LT(gradient_error(weight, loss, dweight), kGradientTolerance);
     }
   }
 }
@@ -104,9 +47,9 @@ TEST_F(Gradient, AttentionOfQueriesKeysAndValues) {
   const View dq = zeros({tokens, heads, head_dim}), dk = zeros({tokens, kv_heads, head_dim}),
              dv = zeros({tokens, kv_heads, head_dim});
   run(kernels::AttentionBackward{q, k, v, y, log_sum_exp, dy, sequences, dq, dk, dv, 0.7f, 31});
-  EXPECT_LT(gradient_error(q, loss, dq), kTolerance);
-  EXPECT_LT(gradient_error(k, loss, dk), kTolerance);
-  EXPECT_LT(gradient_error(v, loss, dv), kTolerance);
+  EXPECT_LT(gradient_error(q, loss, dq), kGradientTolerance);
+  EXPECT_LT(gradient_error(k, loss, dk), kGradientTolerance);
+  EXPECT_LT(gradient_error(v, loss, dv), kGradientTolerance);
 }
 
 TEST_F(Gradient, SwiGlu) {
@@ -116,7 +59,7 @@ TEST_F(Gradient, SwiGlu) {
     return dot(y, dy);
   };
   run(kernels::SwiGluBackward{gate_up, dy, gradient});
-  EXPECT_LT(gradient_error(gate_up, loss, gradient), kTolerance);
+  EXPECT_LT(gradient_error(gate_up, loss, gradient), kGradientTolerance);
 }
 
 TEST_F(Gradient, RopeIsTheInverseRotation) {
@@ -138,7 +81,7 @@ TEST_F(Gradient, RopeIsTheInverseRotation) {
       set_element(gradient, i, element(dy, i));
     }
     run(kernels::RopeApply{gradient, cosine, sine, pairing, true, 2});
-    EXPECT_LT(gradient_error(x, loss, gradient), kTolerance);
+    EXPECT_LT(gradient_error(x, loss, gradient), kGradientTolerance);
     EXPECT_NEAR(dot(x, gradient), before, 1e-12) << "a rotation's adjoint is its inverse";
   }
 }
@@ -151,7 +94,7 @@ TEST_F(Gradient, ScatterAddRowsIsThatOfGatherRows) {
   };
   const View gradient = zeros({5, 3});
   run(kernels::ScatterAddRows{dy, rows, gradient});
-  EXPECT_LT(gradient_error(table, loss, gradient), kTolerance);
+  EXPECT_LT(gradient_error(table, loss, gradient), kGradientTolerance);
 }
 
 TEST_F(Gradient, CrossEntropyOfLogits) {
@@ -164,7 +107,7 @@ TEST_F(Gradient, CrossEntropyOfLogits) {
     return -dot(weights, log_probability);
   };
   run(kernels::CrossEntropy{logits, targets, weights, log_probability, dlogits});
-  EXPECT_LT(gradient_error(logits, loss, dlogits), kTolerance);
+  EXPECT_LT(gradient_error(logits, loss, dlogits), kGradientTolerance);
 }
 
 TEST_F(Gradient, MatMulOfBothFactorsIsAMatMul) {
@@ -176,8 +119,8 @@ TEST_F(Gradient, MatMulOfBothFactorsIsAMatMul) {
   const View dx = blank({4, 6}), dweight = zeros({5, 6});
   run(kernels::MatMul{dy, kernels::transpose(weight), dx, false});
   run(kernels::MatMul{kernels::transpose(dy), kernels::transpose(x), dweight, true});
-  EXPECT_LT(gradient_error(x, loss, dx), kTolerance);
-  EXPECT_LT(gradient_error(weight, loss, dweight), kTolerance);
+  EXPECT_LT(gradient_error(x, loss, dx), kGradientTolerance);
+  EXPECT_LT(gradient_error(weight, loss, dweight), kGradientTolerance);
 }
 
 TEST_F(Gradient, SumRowsIsThatOfAddBias) {
@@ -189,7 +132,7 @@ TEST_F(Gradient, SumRowsIsThatOfAddBias) {
   };
   const View gradient = zeros({4});
   run(kernels::SumRows{dy, gradient});
-  EXPECT_LT(gradient_error(bias, loss, gradient), kTolerance);
+  EXPECT_LT(gradient_error(bias, loss, gradient), kGradientTolerance);
 }
 
 TEST_F(Gradient, AccumulatingBackwardAddsToWhatIsThere) {
