@@ -64,10 +64,12 @@ struct Channels {
 /// A softmax over slots that are seen once, in order (Milakov and Gimelshein, "Online normalizer calculation for
 /// softmax", 2018), one look at the largest gate a block of slots.
 struct Pool {
-  Vector largest = hn::Set(Tag(), -std::numeric_limits<float>::infinity());
-  Vector sum = hn::Zero(Tag());
-  Vector weighted = hn::Zero(Tag());
+  Vector largest, sum, weighted;
 };
+
+HWY_INLINE Pool empty_pool() {
+  return {hn::Set(Tag(), -std::numeric_limits<float>::infinity()), hn::Zero(Tag()), hn::Zero(Tag())};
+}
 
 template <typename Lanes>
 HWY_INLINE void pool_block(const Channels& from, const std::int32_t* rows, std::int64_t begin, std::int64_t end,
@@ -105,6 +107,9 @@ HWY_INLINE void for_each_channel(std::int64_t begin, std::int64_t width, const B
 }
 
 HWY_INLINE void pool_entry(const Channels& from, std::int64_t entry, std::int64_t begin, Pool (&pools)[kVectors]) {
+  for (Pool& pool : pools) {
+    pool = empty_pool();
+  }
   const std::int32_t* const rows = from.slots.entry(entry);
   for (std::int64_t s = 0; s < from.slots.count; s += kSlotsPerBlock) {
     const std::int64_t end = std::min(s + kSlotsPerBlock, from.slots.count);
