@@ -23,6 +23,9 @@ KernelTable kernel_table(InstructionSet set) {
   add_optimizer_kernels(table, set);
   add_elementwise_kernels(table, set);
   add_sample_kernels(table, set);
+  add_hyper_connection_kernels(table, set);
+  add_streams_kernels(table, set);
+  add_compressor_kernels(table, set);
   return table;
 }
 

@@ -18,5 +18,8 @@ void add_loss_kernels(KernelTable& table, InstructionSet set);
 void add_optimizer_kernels(KernelTable& table, InstructionSet set);
 void add_elementwise_kernels(KernelTable& table, InstructionSet set);
 void add_sample_kernels(KernelTable& table, InstructionSet set);
+void add_hyper_connection_kernels(KernelTable& table, InstructionSet set);
+void add_streams_kernels(KernelTable& table, InstructionSet set);
+void add_compressor_kernels(KernelTable& table, InstructionSet set);
 
 }  // namespace flyover::devices::cpu

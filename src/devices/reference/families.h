@@ -18,6 +18,9 @@ void add_loss_kernels(KernelTable& table);
 void add_optimizer_kernels(KernelTable& table);
 void add_elementwise_kernels(KernelTable& table);
 void add_sample_kernels(KernelTable& table);
+void add_hyper_connection_kernels(KernelTable& table);
+void add_streams_kernels(KernelTable& table);
+void add_compressor_kernels(KernelTable& table);
 
 /// All of the above.
 KernelTable kernel_table();

@@ -16,6 +16,9 @@ KernelTable kernel_table() {
   add_optimizer_kernels(table);
   add_elementwise_kernels(table);
   add_sample_kernels(table);
+  add_hyper_connection_kernels(table);
+  add_streams_kernels(table);
+  add_compressor_kernels(table);
   return table;
 }
 

@@ -30,6 +30,9 @@ KernelTable cpu_table(InstructionSet set) {
   devices::cpu::add_optimizer_kernels(table, set);
   devices::cpu::add_elementwise_kernels(table, set);
   devices::cpu::add_sample_kernels(table, set);
+  devices::cpu::add_hyper_connection_kernels(table, set);
+  devices::cpu::add_streams_kernels(table, set);
+  devices::cpu::add_compressor_kernels(table, set);
   return table;
 }
 
