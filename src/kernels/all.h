@@ -6,6 +6,7 @@
 
 #include "kernels/attention.h"
 #include "kernels/elementwise.h"
+#include "kernels/indexer.h"
 #include "kernels/loss.h"
 #include "kernels/matmul.h"
 #include "kernels/mlp.h"
@@ -14,6 +15,7 @@
 #include "kernels/rope.h"
 #include "kernels/rows.h"
 #include "kernels/sample.h"
+#include "kernels/shared_attention.h"
 
 namespace flyover::kernels {
 
@@ -22,10 +24,12 @@ struct KernelList {
   static constexpr std::size_t kCount = sizeof...(Kernels);
 };
 
-using AllKernels = KernelList<MatMul, RmsNormForward, RmsNormBackward, RmsNormWeightGradient, AttentionForward,
-                              AttentionBackward, RopeTable, RopeApply, SwiGluForward, SwiGluBackward, GatherRows,
-                              ScatterRows, ScatterAddRows, LogProbability, CrossEntropy, WeightedSum, AdamW,
-                              SumOfSquares, ClipCoefficient, FindNonFinite, Fill, Copy, Add, AddBias, SumRows, Sample>;
+using AllKernels =
+    KernelList<MatMul, RmsNormForward, RmsNormBackward, RmsNormWeightGradient, AttentionForward, AttentionBackward,
+               RopeTable, RopeApply, SwiGluForward, SwiGluBackward, GatherRows, ScatterRows, ScatterAddRows,
+               LogProbability, CrossEntropy, WeightedSum, AdamW, SumOfSquares, ClipCoefficient, FindNonFinite, Fill,
+               Copy, Add, AddBias, SumRows, Sample, SharedAttentionForward, SharedAttentionBackward, IndexerSelect,
+               IndexerTarget, IndexerLoss>;
 
 inline constexpr std::size_t kKernelCount = AllKernels::kCount;
 
