@@ -8,8 +8,8 @@ namespace flyover::kernels {
 
 /// score(t, e) = sum over h of weights[t, h] * max(0, q[t, h] . k[e]) for the entries e < (p + 1) / ratio of the
 /// query's document (p its position). selected[t] = the `limit` entries with the largest scores (equal ones: the lower
-/// index first), in rising order of their index, -1 after the last. The order of the sums over head and dimension is
-/// fixed by the sizes alone. Memory does not grow with queries times entries.
+/// index first; a NaN is the smallest), in rising order of their index, -1 after the last. The order of the sums over
+/// head and dimension is fixed by the sizes alone. Memory does not grow with queries times entries.
 struct IndexerSelect {
   static constexpr std::string_view kName = "indexer_select";
   ConstView q;                 ///< [queries, heads, width] bf16 | f32 (f64); last axis dense
@@ -31,7 +31,8 @@ struct IndexerSelect {
 
 /// What the indexer should learn: target[t, i] = sum over the heads of exp(scale q . entry - log_sum_exp) for the i-th
 /// selected entry, divided by the sum over the selected entries; 0 in a row whose sum is 0 and after the last. (The
-/// probabilities of the real joint softmax: tokens of the window and the sink are in log_sum_exp.)
+/// probabilities of the real joint softmax: tokens of the window and the sink are in log_sum_exp.) Lists as in
+/// SharedAttentionForward; rows in no document become 0.
 struct IndexerTarget {
   static constexpr std::string_view kName = "indexer_target";
   ConstView q;            ///< [tokens, heads, head_dim] bf16 | f32 (f64): the attention's queries
@@ -41,11 +42,12 @@ struct IndexerTarget {
   ConstView sequences;    ///< [documents, 5] i32
   View target;            ///< [tokens, limit] as log_sum_exp
   float scale = 1.0f;
+  std::int64_t ratio = 4;
   static constexpr auto fields =
       std::tuple(in("q", &IndexerTarget::q), in("entries", &IndexerTarget::entries),
                  in("log_sum_exp", &IndexerTarget::log_sum_exp), in("selected", &IndexerTarget::selected),
                  in("sequences", &IndexerTarget::sequences), out("target", &IndexerTarget::target),
-                 scalar("scale", &IndexerTarget::scale));
+                 scalar("scale", &IndexerTarget::scale), scalar("ratio", &IndexerTarget::ratio));
   void check() const;
   Cost cost() const;
 };
@@ -64,16 +66,18 @@ struct IndexerLoss {
   ConstView token_weights;  ///< [tokens] as scores
   ConstView sequences;      ///< [documents, 5] i32
   View loss;                ///< [1] as scores, added to
-  View dq;                  ///< [tokens, heads, width] as q, overwritten
-  View dk;                  ///< [entry rows, width] as q, overwritten
-  View dweights;            ///< [tokens, heads] as weights, overwritten
+  View dq;                  ///< [tokens, heads, width] as q, overwritten: 0 in rows that are in no document
+  View dk;                  ///< [entry rows, width] as q, overwritten: 0 for entries that nobody selected
+  View dweights;            ///< [tokens, heads] as weights, overwritten as dq
   float coefficient = 1.0f;
-  static constexpr auto fields = std::tuple(
-      in("q", &IndexerLoss::q), in("k", &IndexerLoss::k), in("weights", &IndexerLoss::weights),
-      in("selected", &IndexerLoss::selected), in("scores", &IndexerLoss::scores), in("target", &IndexerLoss::target),
-      in("token_weights", &IndexerLoss::token_weights), in("sequences", &IndexerLoss::sequences),
-      in_out("loss", &IndexerLoss::loss), out("dq", &IndexerLoss::dq), out("dk", &IndexerLoss::dk),
-      out("dweights", &IndexerLoss::dweights), scalar("coefficient", &IndexerLoss::coefficient));
+  std::int64_t ratio = 4;
+  static constexpr auto fields =
+      std::tuple(in("q", &IndexerLoss::q), in("k", &IndexerLoss::k), in("weights", &IndexerLoss::weights),
+                 in("selected", &IndexerLoss::selected), in("scores", &IndexerLoss::scores),
+                 in("target", &IndexerLoss::target), in("token_weights", &IndexerLoss::token_weights),
+                 in("sequences", &IndexerLoss::sequences), in_out("loss", &IndexerLoss::loss),
+                 out("dq", &IndexerLoss::dq), out("dk", &IndexerLoss::dk), out("dweights", &IndexerLoss::dweights),
+                 scalar("coefficient", &IndexerLoss::coefficient), scalar("ratio", &IndexerLoss::ratio));
   void check() const;
   Cost cost() const;
 };

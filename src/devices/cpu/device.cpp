@@ -21,6 +21,8 @@ KernelTable kernel_table(InstructionSet set) {
   add_optimizer_kernels(table, set);
   add_elementwise_kernels(table, set);
   add_sample_kernels(table, set);
+  add_shared_attention_kernels(table, set);
+  add_indexer_kernels(table, set);
   return table;
 }
 

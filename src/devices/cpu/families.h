@@ -16,5 +16,7 @@ void add_loss_kernels(KernelTable& table, InstructionSet set);
 void add_optimizer_kernels(KernelTable& table, InstructionSet set);
 void add_elementwise_kernels(KernelTable& table, InstructionSet set);
 void add_sample_kernels(KernelTable& table, InstructionSet set);
+void add_shared_attention_kernels(KernelTable& table, InstructionSet set);
+void add_indexer_kernels(KernelTable& table, InstructionSet set);
 
 }  // namespace flyover::devices::cpu

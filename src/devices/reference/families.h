@@ -16,6 +16,8 @@ void add_loss_kernels(KernelTable& table);
 void add_optimizer_kernels(KernelTable& table);
 void add_elementwise_kernels(KernelTable& table);
 void add_sample_kernels(KernelTable& table);
+void add_shared_attention_kernels(KernelTable& table);
+void add_indexer_kernels(KernelTable& table);
 
 /// All of the above.
 KernelTable kernel_table();

@@ -14,6 +14,8 @@ KernelTable kernel_table() {
   add_optimizer_kernels(table);
   add_elementwise_kernels(table);
   add_sample_kernels(table);
+  add_shared_attention_kernels(table);
+  add_indexer_kernels(table);
   return table;
 }
 

@@ -28,6 +28,8 @@ KernelTable cpu_table(InstructionSet set) {
   devices::cpu::add_optimizer_kernels(table, set);
   devices::cpu::add_elementwise_kernels(table, set);
   devices::cpu::add_sample_kernels(table, set);
+  devices::cpu::add_shared_attention_kernels(table, set);
+  devices::cpu::add_indexer_kernels(table, set);
   return table;
 }
 

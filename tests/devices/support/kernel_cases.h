@@ -50,6 +50,11 @@ std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kerne
 std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::AddBias& kernel);
 std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::SumRows& kernel);
 std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::Sample& kernel);
+std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::SharedAttentionForward& kernel);
+std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::SharedAttentionBackward& kernel);
+std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::IndexerSelect& kernel);
+std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::IndexerTarget& kernel);
+std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::IndexerLoss& kernel);
 
 /// A kernel's arguments and the memory that they point to.
 template <typename Kernel>
