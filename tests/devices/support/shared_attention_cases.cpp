@@ -69,7 +69,7 @@ std::int64_t chosen_entries(const View& selected) {
 
 /// What forward and backward have in common.
 template <typename Kernel>
-void fill_inputs(OperandMaker& make, DType dtype, const SharedDocuments& documents, const Heads& heads,
+void fill_inputs(OperandMaker& make, DType dtype, const SharedDocuments& documents, const Heads& heads, double scale,
                  Kernel& kernel) {
   kernel.q = make_query_rows(make, dtype, documents, heads.heads, heads.head_dim);
   kernel.keys = make_key_rows(make, dtype, documents, heads.head_dim);
@@ -88,8 +88,7 @@ void fill_inputs(OperandMaker& make, DType dtype, const SharedDocuments& documen
     kernel.sink = make.random(kernels::statistics_dtype(dtype), {heads.heads}, Layout::kDense, 2.0);
   }
   kernel.sequences = make_shared_sequences(make, documents);
-  kernel.scale =
-      static_cast<float>(make.one_of({1.0, 0.3, 3.0, -1.0}) / std::sqrt(static_cast<double>(heads.head_dim)));
+  kernel.scale = static_cast<float>(scale / std::sqrt(static_cast<double>(heads.head_dim)));
   kernel.visibility = documents.visibility;
 }
 
@@ -99,7 +98,7 @@ std::vector<Magnitude> make_case(OperandMaker& make, DType dtype, kernels::Share
   const Heads heads = make_heads(make);
   const bool cached = make.coin();
   const SharedDocuments documents = make_shared_documents(make, make_visibility(make, cached && make.coin()), cached);
-  fill_inputs(make, dtype, documents, heads, kernel);
+  fill_inputs(make, dtype, documents, heads, make.one_of({1.0, 0.3, 3.0, -1.0}), kernel);
   kernel.y = make.blank(dtype, {documents.queries, heads.heads, heads.head_dim}, Layout::kGaps);
   kernel.log_sum_exp = make.blank(kernels::statistics_dtype(dtype), {documents.queries, heads.heads});
   return {{"y", 0.5}, {"log_sum_exp", 2.0}};
@@ -110,7 +109,7 @@ std::vector<Magnitude> make_case(OperandMaker& make, DType dtype, kernels::Share
   const SharedDocuments documents = make_shared_documents(make, make_visibility(make, false), false);
   const std::int64_t tokens = documents.queries;
   const DType statistics = kernels::statistics_dtype(dtype);
-  fill_inputs(make, dtype, documents, heads, kernel);
+  fill_inputs(make, dtype, documents, heads, make.one_of({1.0, 0.3, -1.0}), kernel);
   const View y = make.blank(dtype, {tokens, heads.heads, heads.head_dim}, Layout::kGaps);
   const View log_sum_exp = make.blank(statistics, {tokens, heads.heads});
   kernel.y = y;
