@@ -92,7 +92,7 @@ void indexer_select(const kernels::IndexerSelect& kernel, const LaunchContext&) 
     for (std::int64_t entry = 0; entry < query.entries; ++entry) {
       for (std::int64_t head = 0; head < kernel.q.size(1); ++head) {
         const double dot = product(kernel.q, query, head, kernel.k, query.first_entry + entry);
-        scores[static_cast<std::size_t>(entry)] += Input(kernel.weights)(query.row, head) * std::max(0.0, dot);
+        scores[static_cast<std::size_t>(entry)] += Input(kernel.weights)(query.row, head) * (dot < 0 ? 0.0 : dot);
       }
     }
     std::int64_t place = 0;
