@@ -29,6 +29,9 @@ struct Avx2 {
   FLYOVER_INLINE Float first_lanes(std::int64_t count, Float a, Float b) {
     return _mm256_blendv_ps(b, a, _mm256_castsi256_ps(mask(count)));
   }
+  FLYOVER_INLINE Float where_positive(Float condition, Float value) {
+    return _mm256_and_ps(_mm256_cmp_ps(condition, zero(), _CMP_GT_OQ), value);
+  }
   FLYOVER_INLINE void reduce_maxima(const Float (&rows)[16], float* to) {
     for (int i = 0; i < 16; ++i) {
       to[i] = reduce_maximum(rows[i]);

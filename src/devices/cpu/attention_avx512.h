@@ -36,6 +36,10 @@ struct Avx512 {
   FLYOVER_INLINE Float first_lanes(std::int64_t count, Float a, Float b) {
     return _mm512_mask_blend_ps(mask(count), b, a);
   }
+  /// `value` in the lanes where `condition` is greater than zero, zeros elsewhere.
+  FLYOVER_INLINE Float where_positive(Float condition, Float value) {
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(condition, zero(), _CMP_GT_OQ), value);
+  }
   /// to[i] = the greatest lane of rows[i], each found in the same order of lanes.
   FLYOVER_INLINE void reduce_maxima(const Float (&rows)[16], float* to) {
     Float r[4], s[8];

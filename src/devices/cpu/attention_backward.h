@@ -70,18 +70,6 @@ struct QueryBlock {
   std::int64_t padded_rows;
 };
 
-/// delta = sum over head_dim of dy * y, in f32.
-template <class E>
-float delta_of(const typename E::Element* dy, const typename E::Element* y, std::int64_t head_dim) {
-  using Isa = typename E::Isa;
-  auto sum = Isa::zero();
-  for (std::int64_t column = 0; column < head_dim; column += Isa::kLanes) {
-    sum = Isa::multiply_add(Isa::load_first(dy + column, head_dim - column),
-                            Isa::load_first(y + column, head_dim - column), sum);
-  }
-  return Isa::reduce_add(sum);
-}
-
 template <class E>
 void load_query_block(const BackwardItem& item, const QueryBlock& block, const Shape& shape,
                       const BackwardScratch<E>& scratch) {
@@ -152,7 +140,7 @@ void strips_of_block(const BackwardItem& item, const QueryBlock& block, std::int
                                 strip.rows, strip.vectors * Isa::kLanes);
     float* const ds_by_key = scratch.ds + row / E::kDepth * kTile;
     const float* const ds_by_row = E::kPairs ? scratch.ds_by_row : ds_by_key;
-    backward_softmax<E>(strip, factor, scratch.log_sum_exp + row, scratch.delta + row, scratch.scores, scratch.dp,
+    backward_softmax<E>(strip, factor, 1.0f, scratch.log_sum_exp + row, scratch.delta + row, scratch.scores, scratch.dp,
                         {scratch.p + row / E::kDepth * kTile, ds_by_key, scratch.ds_by_row});
     const Operands product{ds_by_row, kTile / E::kDepth, scratch.summed_k,          columns, scratch.dq + row * columns,
                            columns,   nullptr,           divide_up(most, E::kDepth)};

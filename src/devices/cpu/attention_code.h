@@ -175,6 +175,7 @@ struct Strip {
   std::int64_t vectors;   ///< computed columns of the scores, in vectors; the keys behind them are masked
   std::int64_t* visible;  ///< [rows]: keys of the tile that the row sees, kTile or more for all
   bool full;              ///< every row sees every key
+  static constexpr std::int64_t first_vector = 0;
 };
 
 /// Sets what the rows `row` and on of a block see, given the keys of the tile that the block's first query sees (each

@@ -32,17 +32,18 @@ template <class E>
   }
 }
 
-/// to [padded_rows, padded_depth_words]: each row's elements along the depth; `flip` is xored with every word.
-template <class E>
-void pack_rows(const HeadRows<const typename E::Element>& from, std::int64_t rows, std::int64_t padded_rows,
-               const Shape& shape, std::uint32_t flip, float* to) {
+/// to [padded_rows, padded_depth_words]: each row's elements along the depth; `flip` is xored with every word. Rows
+/// come from HeadRows or what walks as they do.
+template <class E, class Rows>
+void pack_rows(const Rows& from, std::int64_t rows, std::int64_t padded_rows, const Shape& shape, std::uint32_t flip,
+               float* to) {
   using Isa = typename E::Isa;
   const std::int64_t words = padded_depth_words<E>(shape);
   for (std::int64_t word = 0; word < words; word += Isa::kLanes) {
     const std::int64_t left = shape.head_dim - word * E::kDepth;
     float* out = to + word;
     if (left > 0) {
-      HeadRows<const typename E::Element> row = from;
+      Rows row = from;
       for (std::int64_t i = 0; i < rows; ++i, out += words, row.next()) {
         Isa::store(out, Isa::exclusive_or(load_words<E>(row.data + word * E::kDepth, left), flip));
       }

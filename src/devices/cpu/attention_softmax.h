@@ -34,13 +34,23 @@ struct RunningSoftmax {
   float* correction;  ///< [kStrip]: factor of what was summed before this tile
 };
 
+/// `value` in the lanes of keys that a row of the strip sees, `other` elsewhere. Other kinds of strips, which say in
+/// their own way what a row sees and may begin at a later vector, come with their own.
+template <class E>
+[[gnu::always_inline]] inline typename E::Isa::Float seen_lanes(const Strip& strip, std::int64_t row,
+                                                                std::int64_t vector, typename E::Isa::Float value,
+                                                                typename E::Isa::Float other) {
+  return E::Isa::first_lanes(strip.visible[row] - vector * E::Isa::kLanes, value, other);
+}
+
 /// kFull: every row sees every key, and the number of vectors is a constant.
-template <class E, bool kFull>
-void forward_softmax_of(const Strip& strip, float factor, const RunningSoftmax& running, float* scores, float* words) {
+template <class E, bool kFull, class AnyStrip>
+void forward_softmax_of(const AnyStrip& strip, float factor, const RunningSoftmax& running, float* scores,
+                        float* words) {
   using Isa = typename E::Isa;
   using Float = typename Isa::Float;
   constexpr std::int64_t kLanes = Isa::kLanes;
-  const std::int64_t vectors = kFull ? kTile / kLanes : strip.vectors;
+  const std::int64_t begin = kFull ? 0 : strip.first_vector, vectors = kFull ? kTile / kLanes : strip.vectors;
   const Float nothing = Isa::set(-std::numeric_limits<float>::infinity());
   Float highest[16];
   alignas(64) float maxima[16];
@@ -48,10 +58,10 @@ void forward_softmax_of(const Strip& strip, float factor, const RunningSoftmax& 
     float* const s = scores + row * kTile;
     highest[row] = nothing;
 #pragma GCC unroll 8
-    for (std::int64_t v = 0; v < vectors; ++v) {
+    for (std::int64_t v = begin; v < vectors; ++v) {
       Float value = Isa::load(s + v * kLanes);
       if constexpr (!kFull) {
-        value = Isa::first_lanes(strip.visible[row] - v * kLanes, value, nothing);
+        value = seen_lanes<E>(strip, row, v, value, nothing);
         Isa::store(s + v * kLanes, value);
       }
       highest[row] = Isa::maximum(highest[row], value);
@@ -76,9 +86,12 @@ void forward_softmax_of(const Strip& strip, float factor, const RunningSoftmax& 
     const Float offset = Isa::set(negative[row]);
     Float total = Isa::zero();
 #pragma GCC unroll 8
-    for (std::int64_t v = 0; v < vectors; v += E::kDepth) {
-      const Float first = power_of_two<E>(Isa::multiply_add(Isa::load(s + v * kLanes), factors, offset));
-      total = Isa::add(total, first);
+    for (std::int64_t v = begin / E::kDepth * E::kDepth; v < vectors; v += E::kDepth) {
+      Float first = Isa::zero();
+      if (kFull || v >= begin) {
+        first = power_of_two<E>(Isa::multiply_add(Isa::load(s + v * kLanes), factors, offset));
+        total = Isa::add(total, first);
+      }
       if constexpr (E::kPairs) {
         Float second = Isa::zero();
         if (kFull || v + 1 < vectors) {
@@ -97,13 +110,25 @@ void forward_softmax_of(const Strip& strip, float factor, const RunningSoftmax& 
 
 /// scores: [rows, kTile] products q . k, of which masked ones change; `words`: probabilities up to the factor
 /// 2^-maximum, [rows, kTile / kDepth]. Masked keys get exact zeros. `factor`: score_factor.
-template <class E>
-void forward_softmax(const Strip& strip, float factor, const RunningSoftmax& running, float* scores, float* words) {
+template <class E, class AnyStrip>
+void forward_softmax(const AnyStrip& strip, float factor, const RunningSoftmax& running, float* scores, float* words) {
   if (strip.full) {
     forward_softmax_of<E, true>(strip, factor, running, scores, words);
   } else {
     forward_softmax_of<E, false>(strip, factor, running, scores, words);
   }
+}
+
+/// delta = sum over head_dim of dy * y, in f32.
+template <class E>
+float delta_of(const typename E::Element* dy, const typename E::Element* y, std::int64_t head_dim) {
+  using Isa = typename E::Isa;
+  auto sum = Isa::zero();
+  for (std::int64_t column = 0; column < head_dim; column += Isa::kLanes) {
+    sum = Isa::multiply_add(Isa::load_first(dy + column, head_dim - column),
+                            Isa::load_first(y + column, head_dim - column), sum);
+  }
+  return Isa::reduce_add(sum);
 }
 
 /// What the backward pass makes of a strip: words for the products over queries (dk, dv) and over keys (dq).
@@ -113,30 +138,33 @@ struct StripGradients {
   float* ds_by_row;  ///< [rows, kTile / kDepth]
 };
 
-template <class E, bool kFull>
-void backward_softmax_of(const Strip& strip, float factor, const float* log_sum_exp, const float* delta,
+template <class E, bool kFull, class AnyStrip>
+void backward_softmax_of(const AnyStrip& strip, float factor, float scale, const float* log_sum_exp, const float* delta,
                          const float* scores, const float* dp, const StripGradients& to) {
   using Isa = typename E::Isa;
   using Float = typename Isa::Float;
   constexpr std::int64_t kLanes = Isa::kLanes;
-  const std::int64_t vectors = kFull ? kTile / kLanes : strip.vectors;
-  const Float factors = Isa::set(factor);
+  const std::int64_t begin = kFull ? 0 : strip.first_vector, vectors = kFull ? kTile / kLanes : strip.vectors;
+  const Float factors = Isa::set(factor), scales = Isa::set(scale);
   for (std::int64_t row = 0; row < strip.rows; row += E::kDepth) {
 #pragma GCC unroll 8
-    for (std::int64_t v = 0; v < vectors; v += E::kDepth) {
+    for (std::int64_t v = begin / E::kDepth * E::kDepth; v < vectors; v += E::kDepth) {
       Float p[E::kDepth][E::kDepth], ds[E::kDepth][E::kDepth];
 #pragma GCC unroll 2
       for (int i = 0; i < E::kDepth; ++i) {
-        const Float offset = Isa::set(-log_sum_exp[row + i]);
+        const Float offset = Isa::set(-log_sum_exp[row + i]), negative_delta = Isa::set(-delta[row + i]);
 #pragma GCC unroll 2
         for (int j = 0; j < E::kDepth; ++j) {
+          if (!kFull && (v + j < begin || v + j >= vectors)) {
+            p[i][j] = ds[i][j] = Isa::zero();
+            continue;
+          }
           const std::int64_t at = (row + i) * kTile + (v + j) * kLanes;
           p[i][j] = power_of_two<E>(Isa::multiply_add(Isa::load(scores + at), factors, offset));
-          ds[i][j] = Isa::multiply(p[i][j], Isa::subtract(Isa::load(dp + at), Isa::set(delta[row + i])));
+          ds[i][j] = Isa::multiply(p[i][j], Isa::multiply_add(Isa::load(dp + at), scales, negative_delta));
           if constexpr (!kFull) {
-            const std::int64_t visible = strip.visible[row + i] - (v + j) * kLanes;
-            p[i][j] = Isa::first_lanes(visible, p[i][j], Isa::zero());
-            ds[i][j] = Isa::first_lanes(visible, ds[i][j], Isa::zero());
+            p[i][j] = seen_lanes<E>(strip, row + i, v + j, p[i][j], Isa::zero());
+            ds[i][j] = seen_lanes<E>(strip, row + i, v + j, ds[i][j], Isa::zero());
           }
         }
       }
@@ -156,15 +184,15 @@ void backward_softmax_of(const Strip& strip, float factor, const float* log_sum_
   }
 }
 
-/// p = 2^(factor q . k - log_sum_exp) and ds = p * (dp - delta), zeros where masked. scores, dp: [rows, kTile] f32;
-/// log_sum_exp (in units of log2), delta: [rows]. With pairs, rows and vectors are even.
-template <class E>
-void backward_softmax(const Strip& strip, float factor, const float* log_sum_exp, const float* delta,
+/// p = 2^(factor q . k - log_sum_exp) and ds = p * (scale dp - delta), zeros where masked. scores, dp: [rows, kTile]
+/// f32; log_sum_exp (in units of log2), delta: [rows]. With pairs, rows are even, and vectors are written by twos.
+template <class E, class AnyStrip>
+void backward_softmax(const AnyStrip& strip, float factor, float scale, const float* log_sum_exp, const float* delta,
                       const float* scores, const float* dp, const StripGradients& to) {
   if (strip.full) {
-    backward_softmax_of<E, true>(strip, factor, log_sum_exp, delta, scores, dp, to);
+    backward_softmax_of<E, true>(strip, factor, scale, log_sum_exp, delta, scores, dp, to);
   } else {
-    backward_softmax_of<E, false>(strip, factor, log_sum_exp, delta, scores, dp, to);
+    backward_softmax_of<E, false>(strip, factor, scale, log_sum_exp, delta, scores, dp, to);
   }
 }
 

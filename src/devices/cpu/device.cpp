@@ -26,6 +26,8 @@ KernelTable kernel_table(InstructionSet set) {
   add_hyper_connection_kernels(table, set);
   add_streams_kernels(table, set);
   add_compressor_kernels(table, set);
+  add_shared_attention_kernels(table, set);
+  add_indexer_kernels(table, set);
   return table;
 }
 

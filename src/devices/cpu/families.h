@@ -21,5 +21,7 @@ void add_sample_kernels(KernelTable& table, InstructionSet set);
 void add_hyper_connection_kernels(KernelTable& table, InstructionSet set);
 void add_streams_kernels(KernelTable& table, InstructionSet set);
 void add_compressor_kernels(KernelTable& table, InstructionSet set);
+void add_shared_attention_kernels(KernelTable& table, InstructionSet set);
+void add_indexer_kernels(KernelTable& table, InstructionSet set);
 
 }  // namespace flyover::devices::cpu

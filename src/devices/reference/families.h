@@ -21,6 +21,8 @@ void add_sample_kernels(KernelTable& table);
 void add_hyper_connection_kernels(KernelTable& table);
 void add_streams_kernels(KernelTable& table);
 void add_compressor_kernels(KernelTable& table);
+void add_shared_attention_kernels(KernelTable& table);
+void add_indexer_kernels(KernelTable& table);
 
 /// All of the above.
 KernelTable kernel_table();

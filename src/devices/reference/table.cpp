@@ -19,6 +19,8 @@ KernelTable kernel_table() {
   add_hyper_connection_kernels(table);
   add_streams_kernels(table);
   add_compressor_kernels(table);
+  add_shared_attention_kernels(table);
+  add_indexer_kernels(table);
   return table;
 }
 

@@ -33,6 +33,8 @@ KernelTable cpu_table(InstructionSet set) {
   devices::cpu::add_hyper_connection_kernels(table, set);
   devices::cpu::add_streams_kernels(table, set);
   devices::cpu::add_compressor_kernels(table, set);
+  devices::cpu::add_shared_attention_kernels(table, set);
+  devices::cpu::add_indexer_kernels(table, set);
   return table;
 }
 

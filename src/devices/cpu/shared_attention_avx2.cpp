@@ -1,0 +1,22 @@
+// The shared attention compiled for AVX2 and FMA.
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <optional>
+
+#include <hwy/base.h>
+#include <immintrin.h>
+
+#include "devices/cpu/shared_attention_code.h"
+
+HWY_PUSH_ATTRIBUTES("avx2,fma")
+#include "devices/cpu/attention_avx2.h"
+#include "devices/cpu/shared_attention_passes.h"
+HWY_POP_ATTRIBUTES
+
+namespace flyover::devices::cpu::shared_attention {
+
+const Code kAvx2F32 = code_of<attention::Engine<attention::Avx2, float, false>>();
+const Code kAvx2Bf16 = code_of<attention::Engine<attention::Avx2, kernels::Bf16, false>>();
+
+}  // namespace flyover::devices::cpu::shared_attention

@@ -1,0 +1,3 @@
+flyover_test(devices_shared_attention
+  SOURCES shared_attention/contract_test.cpp shared_attention/edge_test.cpp shared_attention/requests.cpp
+  DEPENDS devices_cpu_shared_attention devices_cpu_indexer LINK flyover_devices_test_support)
