@@ -1,4 +1,4 @@
-"""DeepSeek-V4 in plain PyTorch, written from its technical report and published inference code, not from transformers.
+"""DeepSeek-V4 in plain PyTorch, from a specification of its report and published inference code, not from transformers.
 
 Slow and small: one document, float64, no cache, no quantisation. It is the second opinion on every number that
 make_deepseek_v4_parity.py stores, and the only one on what transformers does not have (the MTP block).
@@ -20,7 +20,7 @@ def rms_norm(x, epsilon, weight=None):
 
 
 def frequencies(config, ratio):
-    """Inverse RoPE frequencies: plain with rope_theta where nothing is compressed, else YaRN with compress_rope_theta."""
+    """Inverse RoPE frequencies: plain, of rope_theta, where nothing is compressed, else YaRN of compress_rope_theta."""
     size = config["qk_rope_head_dim"]
     theta = config["rope_theta"] if ratio == 0 else config["compress_rope_theta"]
     plain = theta ** (-torch.arange(0, size, 2, dtype=torch.float64) / size)
@@ -124,8 +124,8 @@ def select(scores, count):
 def indexer_divergence(probabilities, scores, selected):
     """KL(teacher | softmax of the index scores) per token [t], both over the selected entries.
 
-    The teacher is the attention's own joint softmax (window, entries and sink in its denominator), probabilities [t, h, w],
-    summed over heads and normalised over the selected entries. A token that sees no entry contributes 0.
+    The teacher is the attention's own joint softmax (window, entries and sink in its denominator), probabilities
+    [t, h, w], summed over heads and normalised over the selected entries. A token that sees no entry contributes 0.
     """
     some = selected.any(-1)
     teacher = probabilities.detach().sum(1)[some]

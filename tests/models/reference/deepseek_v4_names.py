@@ -47,7 +47,7 @@ TOP_NAMES = {
     "model.hc_head.hc_scale": "hc_head_scale",
     "lm_head": "head",
 }
-# Of the MTP block, which is a layer with these beside it. (transformers has no MTP; its layer is `mtp.0` in memory here.)
+# Of the MTP block: a layer, and these beside it. (transformers has none; in memory the scripts call it `mtp.0`.)
 MTP_NAMES = {
     "enorm": "enorm",
     "hnorm": "hnorm",
@@ -87,4 +87,4 @@ def official(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def keeps_float32(name: str) -> bool:
     """Whether published checkpoints store the tensor (transformers' name) in float32 though the rest is bfloat16."""
-    return bool(re.search(r"(hc\.(fn|base|scale)|hc_(fn|base|scale)|sinks|position_bias|e_score_correction_bias)$", name))
+    return bool(re.search(r"(hc[._](fn|base|scale)|sinks|position_bias|e_score_correction_bias)$", name))

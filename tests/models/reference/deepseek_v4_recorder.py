@@ -1,4 +1,4 @@
-"""Watches a DeepSeek-V4 of transformers at work: compressed entries, the indexer, and how near its choices are to ties."""
+"""Watches a DeepSeek-V4 of transformers at work: compressed entries, the indexer, how near its choices are to ties."""
 
 import functools
 
@@ -33,7 +33,7 @@ def detach_inputs(indexer, inputs):
 
 
 class Recorder:
-    """A context: what the forward passes inside it did, for the layers of one model in order, document after document."""
+    """A context: what the forward passes inside it did, layer by layer, document after document."""
 
     def __init__(self, model: torch.nn.Module):
         self.model = model
@@ -48,8 +48,8 @@ class Recorder:
         layers = [module for module in self.model.modules() if isinstance(module, modeling.DeepseekV4DecoderLayer)]
         for number, layer in enumerate(layers):
             attention, experts, shared = layer.self_attn, layer.mlp.experts, layer.mlp.shared_experts
-            self._watch(shared.gate_proj, lambda module, inputs, output: self.kinks.append(output.detach().flatten()))
-            self._watch(shared.up_proj, lambda module, inputs, output: self.kinks.append(output.detach().abs().flatten()))
+            self._watch(shared.gate_proj, lambda module, inputs, gate: self.kinks.append(gate.detach().flatten()))
+            self._watch(shared.up_proj, lambda module, inputs, up: self.kinks.append(up.detach().abs().flatten()))
             experts._apply_gate = functools.partial(self._record_gate, type(experts)._apply_gate, experts)
             if attention.compressor is None:
                 continue
@@ -119,8 +119,12 @@ class Recorder:
 
     def results(self) -> dict[str, torch.Tensor]:
         """What there is something of, under the names that are stored."""
-        padded = {name: pad_columns(parts, -1 if name.startswith("selected") else 0) for name, parts in self._parts.items()}
-        return {name: value for name, value in padded.items() if value.numel() > 0}
+        results = {}
+        for name, parts in self._parts.items():
+            padded = pad_columns(parts, -1 if name.startswith("selected") else 0)
+            if padded.numel() > 0:
+                results[name] = padded
+        return results
 
     def _clamps(self, limit: float) -> torch.Tensor:
         return torch.cat(self.kinks) - limit

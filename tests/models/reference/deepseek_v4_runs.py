@@ -39,7 +39,8 @@ class MtpBlock(torch.nn.Module):
         self.enorm, self.hnorm, self.norm = (
             modeling.DeepseekV4RMSNorm(config.hidden_size, eps=config.rms_norm_eps) for _ in range(3)
         )
-        self.e_proj, self.h_proj = (torch.nn.Linear(config.hidden_size, config.hidden_size, bias=False) for _ in range(2))
+        size = config.hidden_size
+        self.e_proj, self.h_proj = (torch.nn.Linear(size, size, bias=False) for _ in range(2))
         self.hc_head = modeling.DeepseekV4HyperHead(config)
 
     def forward(self, tokens: torch.Tensor, streams: torch.Tensor, model: DeepseekV4ForCausalLM) -> torch.Tensor:
@@ -81,7 +82,8 @@ def mtp_loss(logits: list[torch.Tensor], documents: list[torch.Tensor]) -> torch
     return parity.mean_loss(logits, [tokens[1:] for tokens in documents])
 
 
-def run_mtp(model: DeepseekV4ForCausalLM, mtp: MtpBlock, documents: list, recorder: Recorder) -> dict[str, torch.Tensor]:
+def run_mtp(model: DeepseekV4ForCausalLM, mtp: MtpBlock, documents: list, recorder: Recorder) -> dict:
+    """mtp_logits, mtp_loss and its gradients; adds to the recorder how near choices and values were to ties."""
     model.zero_grad()
     results, logits = {}, []
     for tokens, suffix in zip(documents, parity.suffixes(documents)):
@@ -151,12 +153,12 @@ def run_formula(published: dict, stored: dict[str, torch.Tensor], documents: lis
     return {name: value.detach() for name, value in results.items() if value.numel() > 0}
 
 
-def check_formula(name_of_case: str, found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+def check_formula(case: str, found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
     """transformers and the formula say the same, in every tensor; a gradient that only one has is zero."""
     for name in set(found) ^ set(expected):
-        assert name.startswith(("gradient", "indexer_gradient")) and name not in found, f"{name_of_case}: {name}"
-        assert expected[name].norm() == 0, f"{name_of_case}: {name}"
+        assert name.startswith(("gradient", "indexer_gradient")) and name not in found, f"{case}: {name}"
+        assert expected[name].norm() == 0, f"{case}: {name}"
     for name, value in found.items():
-        assert value.shape == expected[name].shape, f"{name_of_case}: {name} {value.shape} {expected[name].shape}"
+        assert value.shape == expected[name].shape, f"{case}: {name} {value.shape} {expected[name].shape}"
         difference = (value.double() - expected[name].double()).norm()
-        assert difference <= AGREEMENT * expected[name].double().norm(), f"{name_of_case}: {name} differs by {difference}"
+        assert difference <= AGREEMENT * expected[name].double().norm(), f"{case}: {name} differs by {difference}"

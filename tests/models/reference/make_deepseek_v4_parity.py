@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes small random DeepSeek-V4 checkpoints and what transformers computes for them, into deepseek_v4/ beside this file.
+"""Writes small random DeepSeek-V4 checkpoints and what transformers computes for them, into deepseek_v4/ beside it.
 
 Each case is a Hugging Face directory (config.json, safetensors) plus expected.safetensors with
 
@@ -17,9 +17,9 @@ Each case is a Hugging Face directory (config.json, safetensors) plus expected.s
   indexer_kl.<layer>      [tokens] float32, KL(attention over the selected entries | softmax of their index scores)
   indexer_gradient.<name> float32, d (sum of all indexer_kl) / d parameter of the indexer, its inputs detached
 
-Cases with several documents compute each on its own: `tokens.0`, `logits.0`, `tokens.1`, ...; the loss is the mean over the
-targets of all, and what is stored per layer follows document after document (entries count from the document's first,
-missing columns are 0, or -1 in `selected`). The case `mtp` adds, for tokens t whose next one exists,
+Cases with several documents compute each on its own: `tokens.0`, `logits.0`, `tokens.1`, ...; the loss is the mean over
+the targets of all, and what is stored per layer follows document after document (entries count from the document's
+first, missing columns are 0, or -1 in `selected`). The case `mtp` adds, for tokens whose next one exists,
 
   mtp_logits              [tokens - 1, vocabulary] for the token after the next one (with the document's suffix)
   mtp_loss                [] mean cross-entropy over the targets of all documents, without any coefficient
@@ -48,7 +48,7 @@ from transformers.models.deepseek_v4 import modeling_deepseek_v4 as modeling
 
 @dataclass
 class Case:
-    """One checkpoint: the published keys of its config.json, how it is stored, and how many tokens each document has."""
+    """One checkpoint: the published keys of its config.json, how it is stored, and the tokens of each document."""
 
     name: str
     config: dict
@@ -63,33 +63,33 @@ DEFAULTS = dict(
     architectures=["DeepseekV4ForCausalLM"], model_type="deepseek_v4", attention_bias=False, attention_dropout=0.0,
     bos_token_id=0, eos_token_id=1, compress_rope_theta=100.0, hc_eps=1e-6, hc_mult=4, hc_sinkhorn_iters=20, head_dim=16,
     hidden_act="silu", hidden_size=24, index_head_dim=16, index_n_heads=2, index_topk=64, initializer_range=0.02,
-    max_position_embeddings=256, moe_intermediate_size=6, n_routed_experts=8, n_shared_experts=1, norm_topk_prob=True,
+    max_position_embeddings=256, moe_intermediate_size=4, n_routed_experts=8, n_shared_experts=1, norm_topk_prob=True,
     num_attention_heads=4, num_experts_per_tok=2, num_hash_layers=0, num_key_value_heads=1, num_nextn_predict_layers=1,
     o_groups=2, o_lora_rank=8, q_lora_rank=16, qk_rope_head_dim=8, rms_norm_eps=1e-6, rope_theta=10000.0,
     rope_scaling={"type": "yarn", "factor": 4, "original_max_position_embeddings": 64, "beta_fast": 32, "beta_slow": 1},
     routed_scaling_factor=1.5, scoring_func="sqrtsoftplus", sliding_window=8, swiglu_limit=10.0, tie_word_embeddings=False,
-    topk_method="noaux_tc", transformers_version="4.57.1", use_cache=True, vocab_size=48,
+    topk_method="noaux_tc", transformers_version="4.57.1", use_cache=True, vocab_size=32,
 )
 
-FEW_EXPERTS = dict(n_routed_experts=6, moe_intermediate_size=4, vocab_size=40)
+FEW_EXPERTS = dict(n_routed_experts=6, moe_intermediate_size=4)
 
 CASES = [
     Case("sliding", dict(compress_ratios=[0, 0, 0], num_hash_layers=1, swiglu_limit=1.5, **FEW_EXPERTS), documents=[19]),
     Case("csa_sparse", dict(compress_ratios=[4, 4, 0], hc_mult=2, index_n_heads=4, index_topk=2,
                             routed_scaling_factor=2.5), documents=[23]),
-    Case("csa_dense", dict(compress_ratios=[4, 0, 0], o_groups=4, o_lora_rank=6, num_hash_layers=2,
+    Case("csa_dense", dict(compress_ratios=[4, 0], o_groups=4, o_lora_rank=6, num_hash_layers=1,
                            swiglu_limit=1.5, **FEW_EXPERTS), documents=[32], published=True),
-    Case("hca", dict(compress_ratios=[8, 8, 0], hc_mult=2, head_dim=32, qk_rope_head_dim=16, q_lora_rank=12,
+    Case("hca", dict(compress_ratios=[8, 8, 0], hc_mult=2, head_dim=24, qk_rope_head_dim=16, q_lora_rank=12,
                      num_experts_per_tok=3, rope_theta=500.0, compress_rope_theta=2000.0,
                      rope_scaling={"type": "yarn", "factor": 16, "original_max_position_embeddings": 256,
                                    "beta_fast": 32, "beta_slow": 1}, max_position_embeddings=4096, **FEW_EXPERTS),
          documents=[37], published=True),
     Case("all_layer_types", dict(compress_ratios=[0, 4, 16, 4, 0], num_hash_layers=2, hc_mult=2, index_n_heads=4,
-                                 index_topk=3, swiglu_limit=1.5, moe_intermediate_size=4), documents=[41]),
+                                 index_topk=3, swiglu_limit=1.5), documents=[41]),
     Case("shorter_than_a_window", dict(compress_ratios=[4, 16, 0], hc_mult=2, q_lora_rank=8, **FEW_EXPERTS),
          documents=[3], dtype=torch.float32),
     Case("packed", dict(compress_ratios=[4, 8, 0], num_hash_layers=1, hc_mult=2, index_n_heads=4, index_topk=2,
-                        swiglu_limit=1.5, moe_intermediate_size=4), documents=[22, 1, 3, 13], copies=True),
+                        swiglu_limit=1.5), documents=[22, 1, 3, 13], copies=True),
     Case("published_ratios", dict(compress_ratios=[4, 128, 0], hc_mult=2, index_n_heads=4, index_topk=8, **FEW_EXPERTS),
          documents=[133], published=True),
     Case("mtp", dict(compress_ratios=[4, 0], hc_mult=2, swiglu_limit=1.5, num_hash_layers=1, **FEW_EXPERTS),
@@ -154,7 +154,7 @@ def random_tensors(case: Case, config: DeepseekV4Config, generator: torch.Genera
     return tensors
 
 
-def write_checkpoint(directory: pathlib.Path, published: dict | DeepseekV4Config, tensors: dict[str, torch.Tensor]) -> None:
+def write_checkpoint(directory: pathlib.Path, published: dict | DeepseekV4Config, tensors: dict) -> None:
     directory.mkdir(parents=True)
     if isinstance(published, dict):
         (directory / "config.json").write_text(json.dumps(published, indent=2, sort_keys=True) + "\n")
@@ -194,7 +194,8 @@ def load(directory: pathlib.Path, case: Case, dtype: torch.dtype) -> tuple[Deeps
         directory, dtype=dtype, attn_implementation="eager", experts_implementation="eager",
         **({} if readable else {"config": meant}),
     ).eval()
-    for key in ["layer_types", "compress_rates", "mlp_layer_types", "qk_rope_head_dim", "rope_parameters", *case.config]:
+    derived = ["layer_types", "compress_rates", "mlp_layer_types", "qk_rope_head_dim", "rope_parameters"]
+    for key in [*derived, *case.config]:
         found, expected = getattr(model.config, key, None), getattr(meant, key, None)
         assert found == expected, f"{case.name}: {key} read back as {found}, meant {expected}"
     parameters = model.state_dict()

@@ -8,7 +8,7 @@ Each case is a Hugging Face directory (config.json, safetensors) plus expected.s
   loss                    [] float32, mean cross-entropy of the next token
   gradient.<name>         float32, d loss / d parameter, under the parameter's name and shape in the checkpoint
   hidden.<layer>          [tokens, hidden] float32, what the layer gives to the next one
-  experts.<layer>         [tokens, experts per token] int64, the router's choice in ascending order (layers with a router)
+  experts.<layer>         [tokens, experts per token] int64, the router's choice, ascending (layers with a router)
   expert_weights.<layer>  [tokens, experts per token] float32, the mixing weights of those experts, in the same order
 
 The case `packed` holds two documents, each computed on its own: `tokens.0`, `logits.0`, `tokens.1`, `logits.1`; the loss is
@@ -55,11 +55,11 @@ def published(config: dict, torch_dtype: str, rope_scaling: dict | None = None) 
     }
 
 
-NORMALISED = dict(vocab_size=47, hidden_size=24, intermediate_size=60, moe_intermediate_size=8, num_hidden_layers=2,
+NORMALISED = dict(vocab_size=32, hidden_size=24, intermediate_size=60, moe_intermediate_size=6, num_hidden_layers=2,
                   num_attention_heads=4, num_key_value_heads=2, head_dim=10, num_experts=8, num_experts_per_tok=2,
                   norm_topk_prob=True, tie_word_embeddings=False)
-DENSE_BETWEEN = dict(vocab_size=53, hidden_size=28, intermediate_size=30, moe_intermediate_size=6, num_hidden_layers=3,
-                     num_attention_heads=6, num_key_value_heads=3, head_dim=8, num_experts=7, num_experts_per_tok=3,
+DENSE_BETWEEN = dict(vocab_size=37, hidden_size=24, intermediate_size=20, moe_intermediate_size=5, num_hidden_layers=3,
+                     num_attention_heads=6, num_key_value_heads=3, head_dim=6, num_experts=5, num_experts_per_tok=3,
                      norm_topk_prob=True, mlp_only_layers=[1], tie_word_embeddings=False)
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
 
@@ -67,32 +67,32 @@ CASES = [
     Case("normalised", NORMALISED, documents=[37], published=published(NORMALISED, "float32")),
     Case(
         "unnormalised_tied",
-        dict(vocab_size=61, hidden_size=32, intermediate_size=48, moe_intermediate_size=8, num_hidden_layers=2,
-             num_attention_heads=5, num_key_value_heads=1, head_dim=12, num_experts=6, num_experts_per_tok=3,
+        dict(vocab_size=41, hidden_size=28, intermediate_size=48, moe_intermediate_size=6, num_hidden_layers=2,
+             num_attention_heads=5, num_key_value_heads=1, head_dim=8, num_experts=6, num_experts_per_tok=3,
              norm_topk_prob=False, tie_word_embeddings=True, rms_norm_eps=1e-5,
              rope_parameters={"rope_type": "default", "rope_theta": 10000.0}),
-        documents=[29], shard_bytes=40_000,
+        documents=[29], dtype=torch.bfloat16, shard_bytes=16_000,
     ),
     Case("mlp_only_layers", DENSE_BETWEEN, documents=[31], dtype=torch.bfloat16,
          published=published(DENSE_BETWEEN, "bfloat16")),
     Case(
         "decoder_sparse_step",
-        dict(vocab_size=41, hidden_size=24, intermediate_size=28, moe_intermediate_size=6, num_hidden_layers=5,
-             num_attention_heads=3, num_key_value_heads=1, head_dim=8, num_experts=8, num_experts_per_tok=2,
+        dict(vocab_size=32, hidden_size=24, intermediate_size=16, moe_intermediate_size=6, num_hidden_layers=4,
+             num_attention_heads=3, num_key_value_heads=1, head_dim=8, num_experts=6, num_experts_per_tok=2,
              norm_topk_prob=True, decoder_sparse_step=2, mlp_only_layers=[3], tie_word_embeddings=False),
         documents=[26], dtype=torch.bfloat16,
     ),
     Case(
         "one_expert_yarn_bias",
-        dict(vocab_size=47, hidden_size=24, intermediate_size=36, moe_intermediate_size=12, num_hidden_layers=2,
-             num_attention_heads=4, num_key_value_heads=2, head_dim=12, num_experts=5, num_experts_per_tok=1,
+        dict(vocab_size=32, hidden_size=24, intermediate_size=36, moe_intermediate_size=6, num_hidden_layers=2,
+             num_attention_heads=4, num_key_value_heads=2, head_dim=10, num_experts=5, num_experts_per_tok=1,
              norm_topk_prob=False, attention_bias=True, tie_word_embeddings=False,
              rope_parameters={"rope_theta": 100.0, **YARN}),
         documents=[33], dtype=torch.bfloat16,
     ),
     Case(
         "packed",
-        dict(vocab_size=43, hidden_size=24, intermediate_size=28, moe_intermediate_size=8, num_hidden_layers=2,
+        dict(vocab_size=32, hidden_size=24, intermediate_size=28, moe_intermediate_size=5, num_hidden_layers=2,
              num_attention_heads=4, num_key_value_heads=2, head_dim=8, num_experts=6, num_experts_per_tok=2,
              norm_topk_prob=True, tie_word_embeddings=True),
         documents=[19, 12], dtype=torch.bfloat16,

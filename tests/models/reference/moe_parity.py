@@ -50,7 +50,7 @@ class Family:
 
 @contextlib.contextmanager
 def recorded(family: Family, model: torch.nn.Module):
-    """Yields lists that a forward pass fills: what is stored of it, one entry a document, and the margins of its choices."""
+    """Yields lists that forward passes fill, one entry a document: what is stored, and the margins of choices."""
     records: dict[str, list] = {}
     hooks = []
 
@@ -130,6 +130,7 @@ def load(family: Family, case: Case, directory: pathlib.Path, dtype: torch.dtype
     found = model.config.to_dict()
     for key in ["architectures", "dtype", "transformers_version", "_name_or_path"]:
         meant.pop(key, None), found.pop(key, None)
+    found["rope_parameters"].pop("type", None)  # the older spelling of rope_type, kept beside it
     wrong = {key: (meant.get(key), value) for key, value in found.items() if key in meant and meant[key] != value}
     assert not wrong, f"{case.name}: meant and read back {wrong}"
     parameters = split_experts(model.state_dict())

@@ -1,4 +1,4 @@
-"""What the make_*_parity.py scripts share: float64 runs of transformers, what is recorded of them, the files written."""
+"""What the make_*_parity.py scripts share: float64 runs of transformers, what is stored of them, and how."""
 
 import argparse
 import contextlib
@@ -77,7 +77,7 @@ def mean_loss(logits: list[torch.Tensor], documents: list[torch.Tensor]) -> torc
 
 
 def compute(model: torch.nn.Module, documents: list[torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Logits of each document on its own, the mean loss over all targets, and the gradient of every parameter it reaches."""
+    """Logits of each document on its own, the mean loss over all targets, the gradient of every parameter it reaches."""
     logits = [model(input_ids=tokens[None], use_cache=False).logits[0] for tokens in documents]
     loss = mean_loss(logits, documents)
     loss.backward()
@@ -135,7 +135,7 @@ def summary(parameters: int, narrow: dict[str, torch.Tensor], wide: dict[str, to
 
 
 def run(description: str, default_output: pathlib.Path, cases: list, make) -> None:
-    """The command line: writes every case below --output with make(case, index, output) and the report of all of them."""
+    """The command line: writes every case below --output with make(case, index, output), and the report on all."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=pathlib.Path, default=default_output)
     output = parser.parse_args().output
