@@ -41,6 +41,12 @@ struct Initialisation {
 /// several sets of names tell by it which one they shall read and write.
 using StoredNames = std::function<bool(std::string_view)>;
 
+/// A router that is balanced by a bias of its choice.
+struct BalancedMixture {
+  std::int64_t index = 0;        ///< its row of AuxiliaryLosses::expert_load
+  autograd::ParameterId bias{};  ///< [experts] f32
+};
+
 /// What training sees of a forward pass.
 struct TrainingStates {
   autograd::Variable hidden;   ///< as LanguageModel::hidden_states
@@ -66,6 +72,7 @@ class LanguageModel {
   virtual TrainingStates training_states(autograd::Tape& tape, const nn::TokenBatch& batch) const {
     return {hidden_states(tape, batch), {}};
   }
+  virtual std::vector<BalancedMixture> balanced_mixtures() const { return {}; }
   /// An empty cache for `slots` sequences of at most `capacity` tokens, in the type of the allocated parameters.
   virtual std::unique_ptr<nn::Cache> make_cache(tensor::Stream& stream, std::int64_t slots,
                                                 std::int64_t capacity) const = 0;

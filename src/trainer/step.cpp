@@ -16,20 +16,63 @@ using tensor::ReadBackPurpose;
 using tensor::Stream;
 using tensor::Tensor;
 
-/// Adds one micro-batch's loss to `total` and, where `differentiate`, its gradients to the parameters'.
-void run_micro_batch(models::LanguageModel& model, Stream& stream, const nn::PackedTokens& packed,
-                     const StepOptions& options, bool differentiate, const Tensor& total) {
-  const nn::TokenBatch batch = nn::upload(stream, packed);
+/// The rows of one tensor that a step's losses are summed in.
+enum TotalRow : int { kMain, kFurther, kBalance, kIndexer, kTotalRows };
+
+/// What the micro-batches of a step share.
+struct StepSums {
+  Tensor totals;            ///< [kTotalRows] f32
+  Tensor expert_load;       ///< [mixtures, experts] f32
+  std::int64_t tokens = 0;  ///< of all micro-batches
+  Tensor total(TotalRow row) const { return totals.rows(row, 1); }
+};
+
+nn::AuxiliaryLosses auxiliary_losses(Stream& stream, const nn::PackedTokens& packed, const AuxiliaryOptions& options,
+                                     const StepSums& sums) {
+  nn::AuxiliaryLosses auxiliary;
+  auxiliary.expert_load = sums.expert_load;
+  const auto share = 1.0f / static_cast<float>(std::max<std::int64_t>(sums.tokens, 1));
+  if (options.balance_coefficient > 0) {
+    std::vector<float> weights;
+    for (const std::int64_t length : packed.document_lengths) {
+      weights.push_back(static_cast<float>(length) * share);
+    }
+    auxiliary.document_weights = stream.upload(weights, {static_cast<std::int64_t>(weights.size())});
+    auxiliary.balance = sums.total(kBalance);
+    auxiliary.balance_coefficient = static_cast<float>(options.balance_coefficient);
+  }
+  if (options.further_weight > 0) {
+    auxiliary.further = nn::further_targets(stream, packed, static_cast<float>(options.further_weight));
+  }
+  if (options.indexer_coefficient > 0) {
+    const std::vector<float> weights(packed.tokens.size(), share);
+    auxiliary.token_weights = stream.upload(weights, {static_cast<std::int64_t>(weights.size())});
+    auxiliary.indexer = sums.total(kIndexer);
+    auxiliary.indexer_coefficient = static_cast<float>(options.indexer_coefficient);
+  }
+  return auxiliary;
+}
+
+/// Adds one micro-batch's losses to the sums and its gradients to the parameters'.
+void train_micro_batch(models::LanguageModel& model, Stream& stream, const nn::PackedTokens& packed,
+                       const StepOptions& options, const StepSums& sums) {
+  nn::TokenBatch batch = nn::upload(stream, packed);
   if (batch.target_count == 0) {
     return;
   }
-  Tape tape(stream, model.parameters(), {differentiate, options.recompute, nullptr});
-  const autograd::Variable hidden = model.hidden_states(tape, batch);
-  const auto result = ops::linear_cross_entropy(tape, hidden, model.output_weight(), batch.targets, total,
-                                                logits_chunk_rows(model, options.logits_bytes));
-  if (differentiate) {
-    tape.backward(result.loss, {});
+  if (model.summary().mixtures > 0) {
+    batch.auxiliary = auxiliary_losses(stream, packed, options.auxiliary, sums);
   }
+  const std::int64_t chunk = logits_chunk_rows(model, options.logits_bytes);
+  Tape tape(stream, model.parameters(), {true, options.recompute, nullptr});
+  const models::TrainingStates states = model.training_states(tape, batch);
+  auto last =
+      ops::linear_cross_entropy(tape, states.hidden, model.output_weight(), batch.targets, sums.total(kMain), chunk);
+  if (states.further.value.defined()) {
+    last = ops::linear_cross_entropy(tape, states.further, model.output_weight(), batch.auxiliary.further.targets,
+                                     sums.total(kFurther), chunk);
+  }
+  tape.backward(last.loss, {});
 }
 
 std::int64_t first_non_finite(Stream& stream, const Tensor& tensor) {
@@ -41,7 +84,7 @@ std::int64_t first_non_finite(Stream& stream, const Tensor& tensor) {
 }  // namespace
 
 bool Gradients::finite() const {
-  return std::isfinite(loss) && std::isfinite(grad_norm);
+  return std::isfinite(loss) && std::isfinite(further_loss) && std::isfinite(grad_norm);
 }
 
 std::int64_t logits_chunk_rows(const models::LanguageModel& model, std::int64_t logits_bytes) {
@@ -52,21 +95,48 @@ std::int64_t logits_chunk_rows(const models::LanguageModel& model, std::int64_t 
 Gradients compute_gradients(models::LanguageModel& model, Stream& stream,
                             const std::vector<nn::PackedTokens>& micro_batches, const StepOptions& options) {
   model.parameters().zero_gradients(stream);
-  const Tensor total = stream.zeros({1}, DType::kF32);
+  StepSums sums{stream.zeros({kTotalRows}, DType::kF32), {}, 0};
+  const models::ModelSummary& summary = model.summary();
+  if (summary.mixtures > 0) {
+    sums.expert_load = stream.zeros({summary.mixtures, summary.experts}, DType::kF32);
+  }
   for (const nn::PackedTokens& packed : micro_batches) {
-    run_micro_batch(model, stream, packed, options, true, total);
+    sums.tokens += static_cast<std::int64_t>(packed.tokens.size());
+  }
+  for (const nn::PackedTokens& packed : micro_batches) {
+    train_micro_batch(model, stream, packed, options, sums);
   }
   const optim::ClippedNorm clipped = optim::clip_gradients(stream, model.parameters(), options.max_grad_norm);
-  auto loss = stream.read_back(total, ReadBackPurpose::kLoss);
+  auto totals = stream.read_back(sums.totals, ReadBackPurpose::kLoss);
   auto norm = stream.read_back(clipped.norm, ReadBackPurpose::kGradientNorm);
-  return {loss.values<float>()[0], norm.values<float>()[0], clipped.coefficient};
+  const std::vector<float> losses = totals.values<float>();
+  return {.loss = losses[kMain],
+          .further_loss = losses[kFurther],
+          .balance_loss = losses[kBalance],
+          .indexer_loss = losses[kIndexer],
+          .grad_norm = norm.values<float>()[0],
+          .coefficient = clipped.coefficient,
+          .expert_load = sums.expert_load};
+}
+
+void update_balance(models::LanguageModel& model, Stream& stream, const Tensor& expert_load, double speed) {
+  for (const models::BalancedMixture& mixture : model.balanced_mixtures()) {
+    const Tensor load = expert_load.rows(mixture.index, 1).reshape({expert_load.size(1)});
+    stream.launch(kernels::RouterBiasUpdate{load.view(), model.parameters()[mixture.bias].value.view(),
+                                            static_cast<float>(speed)});
+  }
 }
 
 double evaluate_loss(models::LanguageModel& model, Stream& stream, const std::vector<nn::PackedTokens>& micro_batches,
                      const StepOptions& options) {
   const Tensor total = stream.zeros({1}, DType::kF32);
   for (const nn::PackedTokens& packed : micro_batches) {
-    run_micro_batch(model, stream, packed, options, false, total);
+    const nn::TokenBatch batch = nn::upload(stream, packed);
+    if (batch.target_count > 0) {
+      Tape tape(stream, model.parameters(), {false, options.recompute, nullptr});
+      ops::linear_cross_entropy(tape, model.hidden_states(tape, batch), model.output_weight(), batch.targets, total,
+                                logits_chunk_rows(model, options.logits_bytes));
+    }
   }
   return stream.read_back(total, ReadBackPurpose::kLoss).values<float>()[0];
 }

@@ -13,18 +13,31 @@
 
 namespace flyover::trainer {
 
+/// What mixture-of-experts models are trained on besides the next token; without effect on other models.
+struct AuxiliaryOptions {
+  double further_weight = 0.0;       ///< of the loss of predicting the token after the next
+  double balance_coefficient = 0.0;  ///< of the routers' sequence-wise balance loss
+  double indexer_coefficient = 0.0;  ///< of the indexers' loss; 0: they must be frozen
+  double bias_update_speed = 0.0;    ///< of the bias that balances routers without a loss; 0 = it stays
+};
+
 /// How gradients are computed.
 struct StepOptions {
   autograd::RecomputePolicy recompute = autograd::RecomputePolicy::kNone;
   double max_grad_norm = 1.0;                           ///< 0 = no clipping
   std::int64_t logits_bytes = std::int64_t{128} << 20;  ///< at most this much for one chunk of f32 logits
+  AuxiliaryOptions auxiliary = {};
 };
 
 /// Loss and gradients of a global batch.
 struct Gradients {
-  double loss = 0.0;           ///< weighted sum over the targets: the mean where weights are 1 / targets
+  double loss = 0.0;          ///< weighted sum over the targets: the mean where weights are 1 / targets
+  double further_loss = 0.0;  ///< the same for the token after the next, with its weight
+  double balance_loss = 0.0;  ///< with its coefficient, as the next
+  double indexer_loss = 0.0;
   double grad_norm = 0.0;      ///< before clipping
   tensor::Tensor coefficient;  ///< [1] f32 on the device: what clipping multiplies the gradients with
+  tensor::Tensor expert_load;  ///< [mixtures, experts] f32 on the device: how often each was chosen; undefined = none
 
   bool finite() const;
 };
@@ -35,6 +48,10 @@ std::int64_t logits_chunk_rows(const models::LanguageModel& model, std::int64_t 
 /// Zeroes the gradients, runs all micro-batches and reads back loss and norm (the only synchronisation of a step).
 Gradients compute_gradients(models::LanguageModel& model, tensor::Stream& stream,
                             const std::vector<nn::PackedTokens>& micro_batches, const StepOptions& options);
+
+/// Moves the balancing biases by the load of a step (kernels::RouterBiasUpdate), which becomes zero.
+void update_balance(models::LanguageModel& model, tensor::Stream& stream, const tensor::Tensor& expert_load,
+                    double speed);
 
 /// Mean loss per target of micro-batches whose weights add up to one, without gradients.
 double evaluate_loss(models::LanguageModel& model, tensor::Stream& stream,

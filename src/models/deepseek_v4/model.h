@@ -30,6 +30,7 @@ class Model final : public LanguageModel {
   autograd::Variable hidden_states(autograd::Tape& tape, const nn::TokenBatch& batch,
                                    const nn::Cache* cache) const override;
   TrainingStates training_states(autograd::Tape& tape, const nn::TokenBatch& batch) const override;
+  std::vector<BalancedMixture> balanced_mixtures() const override;
   std::unique_ptr<nn::Cache> make_cache(tensor::Stream& stream, std::int64_t slots,
                                         std::int64_t capacity) const override;
 

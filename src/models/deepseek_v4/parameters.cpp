@@ -235,6 +235,22 @@ Model::Prediction Model::make_prediction(const Names& names, const StoredNames& 
   return prediction;
 }
 
+std::vector<BalancedMixture> Model::balanced_mixtures() const {
+  std::vector<BalancedMixture> result;
+  const auto add = [&](const nn::MixtureOfExperts& mixture) {
+    if (mixture.bias.has_value()) {
+      result.push_back({mixture.index, *mixture.bias});
+    }
+  };
+  for (const Layer& layer : layers_) {
+    add(layer.mixture);
+  }
+  if (prediction_.has_value()) {
+    add(prediction_->layer.mixture);
+  }
+  return result;
+}
+
 Initialisation Model::initialisation(const autograd::Parameter& parameter, std::uint64_t seed) const {
   if (parameter.spec.storage == ParameterStorage::kIndices) {
     const auto layer = static_cast<std::uint64_t>(&parameter - parameters_.all().data());
