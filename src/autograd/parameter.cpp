@@ -37,7 +37,9 @@ void ParameterSet::allocate(tensor::Stream& stream, DType compute, ParameterUse 
   const DType exact = kernels::statistics_dtype(compute);
   for (Parameter& parameter : parameters_) {
     const ParameterStorage storage = parameter.spec.storage;
+    const bool balance = parameter.spec.role == ParameterRole::kBalance;
     const DType type = storage == ParameterStorage::kIndices ? DType::kI32
+                       : balance                             ? DType::kF32
                        : storage == ParameterStorage::kExact ? exact
                                                              : compute;
     parameter.value = stream.empty(parameter.spec.shape, type, MemoryKind::kWeights);

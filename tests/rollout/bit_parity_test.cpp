@@ -18,6 +18,7 @@ using devices::cpu::InstructionSet;
 using tensor::DType;
 
 struct Case {
+  std::string family;
   InstructionSet set;
   DType dtype;
   int threads;
@@ -26,7 +27,8 @@ struct Case {
 /// A model on the CPU with random weights.
 struct Subject {
   explicit Subject(const Case& parameters)
-      : machine(devices::cpu::make_device(parameters.threads, parameters.set)), model(tests::small_llama()) {
+      : machine(devices::cpu::make_device(parameters.threads, parameters.set)),
+        model(tests::small_model(parameters.family)) {
     model->parameters().allocate(machine.stream, parameters.dtype, autograd::ParameterUse::kTraining);
     tests::randomise(*model, machine.stream, 0.08, 3);
   }
@@ -153,10 +155,12 @@ TEST_P(BitParity, NeighboursSlotsAndPrefillPiecesDoNotMatter) {
 
 std::vector<Case> all_cases() {
   std::vector<Case> cases;
-  for (const InstructionSet set : devices::cpu::available_instruction_sets()) {
-    for (const DType dtype : {DType::kF32, DType::kBf16}) {
-      for (const int threads : {1, 2}) {
-        cases.push_back({set, dtype, threads});
+  for (const std::string& family : tests::families()) {
+    for (const InstructionSet set : devices::cpu::available_instruction_sets()) {
+      for (const DType dtype : {DType::kF32, DType::kBf16}) {
+        for (const int threads : {1, 2}) {
+          cases.push_back({family, set, dtype, threads});
+        }
       }
     }
   }
@@ -164,21 +168,23 @@ std::vector<Case> all_cases() {
 }
 
 std::string case_name(const testing::TestParamInfo<Case>& info) {
-  return std::string(name_of(info.param.set)) + "_" + std::string(kernels::name_of(info.param.dtype)) + "_threads" +
-         std::to_string(info.param.threads);
+  return info.param.family + "_" + std::string(name_of(info.param.set)) + "_" +
+         std::string(kernels::name_of(info.param.dtype)) + "_threads" + std::to_string(info.param.threads);
 }
 
 INSTANTIATE_TEST_SUITE_P(Cpu, BitParity, testing::ValuesIn(all_cases()), case_name);
 
 TEST(BitParityAcrossThreads, OneAndTwoThreadsGiveTheSameBits) {
   const auto prompts = make_prompts(5);
-  for (const InstructionSet set : devices::cpu::available_instruction_sets()) {
-    for (const DType dtype : {DType::kF32, DType::kBf16}) {
-      Subject one({set, dtype, 1}), two({set, dtype, 2});
-      const auto a = one.generate(prompts, 5, 1024), b = two.generate(prompts, 5, 1024);
-      for (std::size_t i = 0; i < prompts.size(); ++i) {
-        EXPECT_EQ(a[i].tokens, b[i].tokens);
-        EXPECT_EQ(bits(a[i].log_probabilities), bits(b[i].log_probabilities));
+  for (const std::string& family : tests::families()) {
+    for (const InstructionSet set : devices::cpu::available_instruction_sets()) {
+      for (const DType dtype : {DType::kF32, DType::kBf16}) {
+        Subject one({family, set, dtype, 1}), two({family, set, dtype, 2});
+        const auto a = one.generate(prompts, 5, 1024), b = two.generate(prompts, 5, 1024);
+        for (std::size_t i = 0; i < prompts.size(); ++i) {
+          EXPECT_EQ(a[i].tokens, b[i].tokens);
+          EXPECT_EQ(bits(a[i].log_probabilities), bits(b[i].log_probabilities));
+        }
       }
     }
   }

@@ -13,21 +13,62 @@ using tensor::DType;
 Machine::Machine(std::unique_ptr<devices::Device> device_)
     : device(std::move(device_)), allocator(*device), stream(*device, allocator) {}
 
-std::unique_ptr<models::LanguageModel> tiny_llama(bool tied) {
-  const std::string config =
-      fmt::format(R"({{"model_type": "llama", "vocab_size": 11, "hidden_size": 12, "intermediate_size": 10,
-    "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 6,
-    "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "attention_bias": true,
-    "tie_word_embeddings": {}}})",
-                  tied ? "true" : "false");
+std::vector<std::string> families() {
+  return {"llama", "qwen3_moe", "deepseek_v4"};
+}
+
+namespace {
+
+std::unique_ptr<models::LanguageModel> make(const std::string& config) {
   return models::make_model(base::parse_json(config, "config.json"), "config.json");
 }
 
-std::unique_ptr<models::LanguageModel> small_llama() {
-  const std::string config = R"({"model_type": "llama", "vocab_size": 97, "hidden_size": 72, "intermediate_size": 100,
+}  // namespace
+
+std::unique_ptr<models::LanguageModel> tiny_model(const std::string& variant) {
+  if (variant == "deepseek_v4") {
+    return make(R"({"model_type": "deepseek_v4", "vocab_size": 11, "hidden_size": 10, "num_hidden_layers": 3,
+      "num_attention_heads": 4, "head_dim": 6, "qk_rope_head_dim": 4, "q_lora_rank": 5, "o_groups": 2, "o_lora_rank": 3,
+      "sliding_window": 3, "layer_types": ["sliding_attention", "compressed_sparse_attention",
+      "heavily_compressed_attention"], "compress_rates": {"compressed_sparse_attention": 2,
+      "heavily_compressed_attention": 3}, "index_n_heads": 2, "index_head_dim": 4, "index_topk": 1,
+      "n_routed_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 4, "num_hash_layers": 1,
+      "routed_scaling_factor": 1.5, "swiglu_limit": 10.0, "hc_mult": 2, "hc_sinkhorn_iters": 20, "rms_norm_eps": 1e-6,
+      "num_nextn_predict_layers": 1})");
+  }
+  if (variant == "qwen3_moe") {
+    return make(R"({"model_type": "qwen3_moe", "vocab_size": 11, "hidden_size": 12, "intermediate_size": 10,
+      "moe_intermediate_size": 6, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+      "head_dim": 6, "num_experts": 5, "num_experts_per_tok": 2, "mlp_only_layers": [1], "norm_topk_prob": true,
+      "rms_norm_eps": 1e-5, "tie_word_embeddings": false})");
+  }
+  return make(fmt::format(R"({{"model_type": "llama", "vocab_size": 11, "hidden_size": 12, "intermediate_size": 10,
+    "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 6,
+    "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "attention_bias": true,
+    "tie_word_embeddings": {}}})",
+                          variant == "llama_tied" ? "true" : "false"));
+}
+
+std::unique_ptr<models::LanguageModel> small_model(const std::string& family) {
+  if (family == "deepseek_v4") {
+    return make(R"({"model_type": "deepseek_v4", "vocab_size": 97, "hidden_size": 72, "num_hidden_layers": 4,
+      "num_attention_heads": 6, "head_dim": 32, "qk_rope_head_dim": 8, "q_lora_rank": 24, "o_groups": 2,
+      "o_lora_rank": 12, "sliding_window": 40, "layer_types": ["sliding_attention", "compressed_sparse_attention",
+      "heavily_compressed_attention", "compressed_sparse_attention"], "compress_rates": {
+      "compressed_sparse_attention": 4, "heavily_compressed_attention": 16}, "index_n_heads": 3, "index_head_dim": 16,
+      "index_topk": 5, "n_routed_experts": 7, "num_experts_per_tok": 3, "moe_intermediate_size": 40,
+      "num_hash_layers": 1, "routed_scaling_factor": 1.5, "swiglu_limit": 10.0, "hc_mult": 4, "hc_sinkhorn_iters": 20,
+      "rms_norm_eps": 1e-6, "num_nextn_predict_layers": 1})");
+  }
+  if (family == "qwen3_moe") {
+    return make(R"({"model_type": "qwen3_moe", "vocab_size": 97, "hidden_size": 72, "intermediate_size": 100,
+      "moe_intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 6, "num_key_value_heads": 2,
+      "head_dim": 20, "num_experts": 7, "num_experts_per_tok": 3, "norm_topk_prob": true, "rms_norm_eps": 1e-5,
+      "max_position_embeddings": 512, "tie_word_embeddings": false})");
+  }
+  return make(R"({"model_type": "llama", "vocab_size": 97, "hidden_size": 72, "intermediate_size": 100,
     "num_hidden_layers": 2, "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 20,
-    "max_position_embeddings": 512, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": false})";
-  return models::make_model(base::parse_json(config, "config.json"), "config.json");
+    "max_position_embeddings": 512, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": false})");
 }
 
 void write_doubles(tensor::Stream& stream, const tensor::Tensor& tensor, const std::vector<double>& values) {
@@ -76,6 +117,11 @@ void randomise(models::LanguageModel& model, tensor::Stream& stream, double devi
   std::uint64_t index = 0;
   for (autograd::Parameter& parameter : model.parameters().all()) {
     const base::Random random(seed, base::RandomPurpose::kTest, index++);
+    if (parameter.value.dtype() == DType::kI32) {
+      const std::vector<std::int32_t> indices = model.initialisation(parameter, seed).indices;
+      stream.write(parameter.value, std::as_bytes(std::span(indices)));
+      continue;
+    }
     std::vector<double> values(static_cast<std::size_t>(parameter.spec.shape.elements()));
     const double centre = parameter.spec.role == autograd::ParameterRole::kNorm ? 1.0 : 0.0;
     for (std::size_t i = 0; i < values.size(); ++i) {

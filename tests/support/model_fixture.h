@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "devices/device.h"
@@ -10,8 +11,14 @@
 
 namespace flyover::tests {
 
-/// A Llama large enough for several attention tiles, blocks and odd edges; no storage yet.
-std::unique_ptr<models::LanguageModel> small_llama();
+/// The families that tests of all models run on.
+std::vector<std::string> families();
+
+/// A model of a family, large enough for several attention tiles, blocks and odd edges; no storage yet.
+std::unique_ptr<models::LanguageModel> small_model(const std::string& family);
+inline std::unique_ptr<models::LanguageModel> small_llama() {
+  return small_model("llama");
+}
 
 /// A device with its allocator and one stream.
 struct Machine {
@@ -21,8 +28,12 @@ struct Machine {
   tensor::Stream stream;
 };
 
-/// A Llama small enough for finite differences: uneven sizes, grouped-query attention, biases; no storage yet.
-std::unique_ptr<models::LanguageModel> tiny_llama(bool tied);
+/// A model small enough for finite differences, with uneven sizes; no storage yet. `variant`: a family, or
+/// "llama_tied".
+std::unique_ptr<models::LanguageModel> tiny_model(const std::string& variant);
+inline std::unique_ptr<models::LanguageModel> tiny_llama(bool tied) {
+  return tiny_model(tied ? "llama_tied" : "llama");
+}
 
 /// Fills all parameters (values and masters) with seeded random numbers of the given standard deviation, norms
 /// around 1.
