@@ -13,6 +13,7 @@
 #include "kernels/loss.h"
 #include "kernels/matmul.h"
 #include "kernels/mlp.h"
+#include "kernels/muon.h"
 #include "kernels/norm.h"
 #include "kernels/optimizer.h"
 #include "kernels/rope.h"
@@ -37,7 +38,7 @@ using AllKernels =
                HyperConnectionCoefficientsBackward, HyperConnectionWeightGradient, StreamCollapse,
                StreamCollapseBackward, StreamExpand, StreamExpandBackward, CompressForward, CompressBackward,
                CompressPositionGradient, SharedAttentionForward, SharedAttentionBackward, IndexerSelect, IndexerTarget,
-               IndexerLoss>;
+               IndexerLoss, MuonMomentum, NormaliseMatrices, LinearCombination, MuonUpdate>;
 
 inline constexpr std::size_t kKernelCount = AllKernels::kCount;
 

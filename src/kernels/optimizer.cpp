@@ -20,8 +20,8 @@ void AdamW::check() const {
   check_vector(kName, "gradient", gradient, -1, {type});
   check_vector(kName, "gradient_scale", gradient_scale, 1, {type});
   check_vector(kName, "weight", weight, count, {DType::kF32, DType::kF64});
-  check_vector(kName, "first_moment", first_moment, count, {type});
-  check_vector(kName, "second_moment", second_moment, count, {type});
+  check_vector(kName, "first_moment", first_moment, count, {type, DType::kBf16});
+  check_vector(kName, "second_moment", second_moment, count, {first_moment.dtype});
   if (parameter.has_value()) {
     check_vector(kName, "parameter", *parameter, count, {DType::kBf16, DType::kF32});
   }

@@ -8,14 +8,15 @@ namespace flyover::kernels {
 /// AdamW (Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019) on one dense parameter, fused:
 /// g = gradient * gradient_scale; m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2;
 /// weight -= learning_rate * (m / correction1 / (sqrt(v / correction2) + epsilon) + weight_decay * weight);
-/// then `parameter`, where present, gets the weight in its own type.
+/// then `parameter`, where present, gets the weight in its own type. The step is computed from the moments before they
+/// are rounded.
 struct AdamW {
   static constexpr std::string_view kName = "adamw";
   ConstView gradient;             ///< [count] f32
   ConstView gradient_scale;       ///< [1] f32: the clipping coefficient
   View weight;                    ///< [count] f32 master weights
-  View first_moment;              ///< [count] f32
-  View second_moment;             ///< [count] f32
+  View first_moment;              ///< [count] f32 | bf16
+  View second_moment;             ///< [count] as first_moment
   std::optional<View> parameter;  ///< [count] bf16: the copy that the model computes with
   float learning_rate = 0.0f;
   float beta1 = 0.9f;

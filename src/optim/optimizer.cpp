@@ -12,21 +12,35 @@ using tensor::Tensor;
 
 namespace {
 
+/// A step takes at most 1 - beta2 of a second moment away; less than half the distance of neighbours in bf16, 2^-8 of
+/// it, is rounded back.
+constexpr double kLargestBf16Beta2 = 0.995;
+
 Tensor flat(const Tensor& tensor) {
   return tensor.reshape({tensor.elements()});
 }
 
 }  // namespace
 
+tensor::DType state_dtype(StateStorage storage, const Parameter& parameter) {
+  return storage == StateStorage::kBf16 ? tensor::DType::kBf16 : parameter.master.dtype();
+}
+
 AdamWOptimizer::AdamWOptimizer(tensor::Stream& stream, autograd::ParameterSet& parameters,
-                               std::vector<ParameterSettings> settings, const Options& options)
+                               std::vector<ParameterSettings> settings, const Options& options,
+                               const Selection& selected)
     : stream_(stream), parameters_(parameters), settings_(std::move(settings)), options_(options) {
   base::check(settings_.size() == parameters_.all().size(), "{} settings for {} parameters", settings_.size(),
               parameters_.all().size());
+  base::require(
+      options_.state != StateStorage::kBf16 || options_.beta2 <= kLargestBf16Beta2,
+      "AdamW: beta2 is {}, but second moments kept in bf16 cannot fall with a beta2 above {}: choose a smaller "
+      "beta2 or keep the optimizer's state in f32",
+      options_.beta2, kLargestBf16Beta2);
   for (const Parameter& parameter : parameters_.all()) {
     Moments moments;
-    if (parameter.gradient.defined()) {
-      const auto dtype = parameter.master.dtype();
+    if (parameter.gradient.defined() && (!selected || selected(parameter))) {
+      const auto dtype = state_dtype(options_.state, parameter);
       moments.first = stream_.zeros(parameter.spec.shape, dtype, tensor::MemoryKind::kOptimizer);
       moments.second = stream_.zeros(parameter.spec.shape, dtype, tensor::MemoryKind::kOptimizer);
     }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,15 @@ class Optimizer {
   virtual std::vector<StateTensor> state() const = 0;
 };
 
+/// How an optimizer keeps what it remembers between steps. Steps are computed in the type of the master weights.
+enum class StateStorage : std::uint8_t {
+  kExact,  ///< as the master weights
+  kBf16    ///< rounded to nearest: half the memory
+};
+
+/// The type of the state of a parameter.
+tensor::DType state_dtype(StateStorage storage, const autograd::Parameter& parameter);
+
 /// kernels::AdamW on every parameter that has a gradient.
 class AdamWOptimizer final : public Optimizer {
  public:
@@ -39,10 +49,13 @@ class AdamWOptimizer final : public Optimizer {
     double beta1 = 0.9;
     double beta2 = 0.95;
     double epsilon = 1e-8;
+    StateStorage state = StateStorage::kExact;
   };
-  /// `settings`: one for each parameter of the set, in order. Moments start at zero.
+  using Selection = std::function<bool(const autograd::Parameter&)>;
+  /// `settings`: one for each parameter of the set, in order. `selected`: which parameters it updates, all where empty.
+  /// Moments start at zero. Throws Error for a beta2 with which moments in bf16 could not fall.
   AdamWOptimizer(tensor::Stream& stream, autograd::ParameterSet& parameters, std::vector<ParameterSettings> settings,
-                 const Options& options);
+                 const Options& options, const Selection& selected = {});
 
   void step(std::int64_t step, double factor, const tensor::Tensor& gradient_scale) override;
   std::vector<StateTensor> state() const override;
@@ -57,7 +70,7 @@ class AdamWOptimizer final : public Optimizer {
   autograd::ParameterSet& parameters_;
   std::vector<ParameterSettings> settings_;
   Options options_;
-  std::vector<Moments> moments_;  ///< undefined for frozen parameters
+  std::vector<Moments> moments_;  ///< undefined for parameters that it does not update
 };
 
 /// The global gradient norm and the coefficient that clips it, both [1] f32 on the device.

@@ -18,12 +18,12 @@ namespace {
 
 constexpr std::int64_t kCountPerBlock = 16384;
 
-template <typename T>
+template <typename Moment, typename T>
 void adamw_blocks(const kernels::AdamW& kernel, T* parameter, int threads) {
   const float* const gradient = static_cast<const float*>(kernel.gradient.data);
   float* const weight = static_cast<float*>(kernel.weight.data);
-  float* const first_moment = static_cast<float*>(kernel.first_moment.data);
-  float* const second_moment = static_cast<float*>(kernel.second_moment.data);
+  Moment* const first_moment = static_cast<Moment*>(kernel.first_moment.data);
+  Moment* const second_moment = static_cast<Moment*>(kernel.second_moment.data);
   const float gradient_scale = *static_cast<const float*>(kernel.gradient_scale.data);
   for_each_span(
       threads, 1, kernel.gradient.size(0), [&](std::int64_t, std::int64_t begin, std::int64_t count) HWY_ATTR {
@@ -54,12 +54,14 @@ void adamw_blocks(const kernels::AdamW& kernel, T* parameter, int threads) {
 
 void adamw(const kernels::AdamW& kernel, const LaunchContext& context) {
   check_is_f32(kernel.kName, kernel.weight);
-  if (!kernel.parameter.has_value()) {
-    adamw_blocks<float>(kernel, nullptr, context.threads);
-    return;
-  }
-  with_element_type(kernel.kName, kernel.parameter->dtype, [&]<typename T>(T) HWY_ATTR {
-    adamw_blocks(kernel, static_cast<T*>(kernel.parameter->data), context.threads);
+  with_element_type(kernel.kName, kernel.first_moment.dtype, [&]<typename Moment>(Moment) HWY_ATTR {
+    if (!kernel.parameter.has_value()) {
+      adamw_blocks<Moment, float>(kernel, nullptr, context.threads);
+      return;
+    }
+    with_element_type(kernel.kName, kernel.parameter->dtype, [&]<typename T>(T) HWY_ATTR {
+      adamw_blocks<Moment>(kernel, static_cast<T*>(kernel.parameter->data), context.threads);
+    });
   });
 }
 

@@ -21,6 +21,7 @@ KernelTable kernel_table() {
   add_compressor_kernels(table);
   add_shared_attention_kernels(table);
   add_indexer_kernels(table);
+  add_muon_kernels(table);
   return table;
 }
 

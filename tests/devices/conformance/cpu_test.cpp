@@ -35,6 +35,7 @@ KernelTable cpu_table(InstructionSet set) {
   devices::cpu::add_compressor_kernels(table, set);
   devices::cpu::add_shared_attention_kernels(table, set);
   devices::cpu::add_indexer_kernels(table, set);
+  devices::cpu::add_muon_kernels(table, set);
   return table;
 }
 

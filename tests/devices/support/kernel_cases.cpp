@@ -215,8 +215,9 @@ Magnitudes make_case(OperandMaker& make, DType dtype, kernels::AdamW& kernel) {
   kernel.gradient = make.random(type, {count});
   kernel.gradient_scale = make.uniform(type, {1}, 0.1, 1.0);
   kernel.weight = make.random(type, {count});
-  kernel.first_moment = make.random(type, {count}, Layout::kDense, 0.1);
-  kernel.second_moment = make.uniform(type, {count}, 0.0, 1.0);
+  const DType moments = make.below(3) == 0 ? DType::kBf16 : type;
+  kernel.first_moment = make.random(moments, {count}, Layout::kDense, 0.1);
+  kernel.second_moment = make.uniform(moments, {count}, 0.0, 1.0);
   if (dtype == DType::kBf16 || make.below(4) == 0) {
     kernel.parameter = make.blank(dtype == DType::kF32 ? DType::kF32 : DType::kBf16, {count});
   }
