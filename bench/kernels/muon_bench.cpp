@@ -81,6 +81,7 @@ void run(int threads, int repetitions, std::int64_t layers, std::uint64_t megaby
   const double mean = total / repetitions;
   print_share<kernels::MuonMomentum>(stream, mean, repetitions);
   print_share<kernels::NormaliseMatrices>(stream, mean, repetitions);
+  print_share<kernels::GramMatrices>(stream, mean, repetitions);
   print_share<kernels::GroupedMatMul>(stream, mean, repetitions);
   print_share<kernels::LinearCombination>(stream, mean, repetitions);
   print_share<kernels::Scale>(stream, mean, repetitions);

@@ -38,7 +38,7 @@ using AllKernels =
                HyperConnectionCoefficientsBackward, HyperConnectionWeightGradient, StreamCollapse,
                StreamCollapseBackward, StreamExpand, StreamExpandBackward, CompressForward, CompressBackward,
                CompressPositionGradient, SharedAttentionForward, SharedAttentionBackward, IndexerSelect, IndexerTarget,
-               IndexerLoss, MuonMomentum, NormaliseMatrices, LinearCombination, MuonUpdate>;
+               IndexerLoss, MuonMomentum, NormaliseMatrices, GramMatrices, LinearCombination, MuonUpdate>;
 
 inline constexpr std::size_t kKernelCount = AllKernels::kCount;
 

@@ -45,6 +45,15 @@ Cost NormaliseMatrices::cost() const {
   return {3 * x.elements(), operand_bytes(*this)};
 }
 
+void GramMatrices::check() const {
+  check_matrices(kName, "a", a);
+  check_last_axis_dense(kName, "a", a);
+  check_rows(kName, "c", c, {a.size(0), a.size(1), a.size(1)}, {a.dtype});
+}
+Cost GramMatrices::cost() const {
+  return {a.elements() * (a.size(1) + 1), operand_bytes(*this)};
+}
+
 void LinearCombination::check() const {
   check_shape(kName, "x", x, {-1, -1});
   check_floating(kName, "x", x);

@@ -34,6 +34,18 @@ struct NormaliseMatrices {
   Cost cost() const;
 };
 
+/// c = a a' for each matrix. Contract: c is symmetric to the bit, and has the bits that MatMul gives to the product of
+/// the matrix with itself: the half that is computed and the half that is copied are the same sums.
+struct GramMatrices {
+  static constexpr std::string_view kName = "gram_matrices";
+  ConstView a;  ///< [matrices, rows, depth] bf16 | f32; last axis dense
+  View c;       ///< [matrices, rows, rows] as a; last axis dense
+  static constexpr auto fields = std::tuple(in("a", &GramMatrices::a), out("c", &GramMatrices::c));
+  void check() const;
+  /// Operations of the half on and below the diagonal.
+  Cost cost() const;
+};
+
 /// y = alpha * x + beta * z in fp32, rounded once. y may be x or z.
 struct LinearCombination {
   static constexpr std::string_view kName = "linear_combination";

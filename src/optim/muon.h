@@ -23,7 +23,7 @@ class MuonOptimizer final : public Optimizer {
     double update_rms = 0.18;  ///< root mean square of O where the matrix has full rank
     std::vector<NewtonSchulzPhase> newton_schulz = hybrid_newton_schulz();
     StateStorage state = StateStorage::kExact;  ///< of the momentum
-    std::uint64_t temporary_bytes = 16 << 20;   ///< at a time; more only where a single matrix needs more
+    std::uint64_t temporary_bytes = 16 << 20;   ///< at a time, to stay in caches; more only where a matrix needs more
     AdamWOptimizer::Options adamw;              ///< for the other parameters
   };
   /// `settings`: one for each parameter of the set, in order. The state starts at zero.

@@ -27,13 +27,6 @@ ConstView transposed(const Tensor& stack) {
   return view;
 }
 
-/// c (+)= a b' for each matrix of the stacks.
-void multiply(tensor::Stream& stream, const Tensor& a, const ConstView& b, const Tensor& offsets, const Tensor& c,
-              bool accumulate = false) {
-  stream.launch(kernels::GroupedMatMul{all_rows(a).view(), b, offsets.rows(0, a.size(0) + 1).view(), all_rows(c).view(),
-                                       accumulate});
-}
-
 }  // namespace
 
 std::vector<NewtonSchulzPhase> hybrid_newton_schulz() {
@@ -61,14 +54,16 @@ MatrixPair newton_schulz(tensor::Stream& stream, MatrixPair pair, const Tensor& 
   const Tensor polynomial = stream.empty(square, pair.value.dtype(), MemoryKind::kWorkspace);
   for (const NewtonSchulzPhase& phase : phases) {
     for (int step = 0; step < phase.steps; ++step) {
-      multiply(stream, pair.value, pair.value.view(), offsets, gram);
-      multiply(stream, gram, gram.view(), offsets, polynomial);  // a Gram matrix is its own transpose
+      stream.launch(kernels::GramMatrices{pair.value.view(), gram.view()});
+      stream.launch(kernels::GramMatrices{gram.view(), polynomial.view()});  // symmetric: its square
       stream.launch(kernels::LinearCombination{all_rows(gram).view(), all_rows(polynomial).view(),
                                                all_rows(polynomial).view(), static_cast<float>(phase.b),
                                                static_cast<float>(phase.c)});
       stream.launch(
           kernels::Scale{all_rows(pair.value).view(), all_rows(pair.spare).view(), static_cast<float>(phase.a)});
-      multiply(stream, polynomial, transposed(pair.value), offsets, pair.spare, true);
+      stream.launch(kernels::GroupedMatMul{all_rows(polynomial).view(), transposed(pair.value),
+                                           offsets.rows(0, pair.value.size(0) + 1).view(), all_rows(pair.spare).view(),
+                                           true});
       std::swap(pair.value, pair.spare);
     }
   }

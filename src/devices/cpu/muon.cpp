@@ -2,6 +2,7 @@
 #include <type_traits>
 
 #include "devices/cpu/families.h"
+#include "devices/cpu/muon_gram.h"
 #include "devices/cpu/row_access.h"
 #include "devices/cpu/vector_targets.h"
 
@@ -273,6 +274,7 @@ namespace flyover::devices::cpu {
 
 void add_muon_kernels(KernelTable& table, InstructionSet set) {
   set == InstructionSet::kAvx2 ? N_AVX2::add_kernels(table) : N_AVX3::add_kernels(table);
+  add_gram_kernel(table, set);
 }
 
 }  // namespace flyover::devices::cpu

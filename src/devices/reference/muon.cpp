@@ -38,6 +38,22 @@ void normalise_matrices(const kernels::NormaliseMatrices& kernel, const LaunchCo
   }
 }
 
+void gram_matrices(const kernels::GramMatrices& kernel, const LaunchContext&) {
+  const Input a(kernel.a);
+  const Output c(kernel.c);
+  for (std::int64_t matrix = 0; matrix < kernel.a.size(0); ++matrix) {
+    for (std::int64_t i = 0; i < kernel.a.size(1); ++i) {
+      for (std::int64_t j = 0; j < kernel.a.size(1); ++j) {
+        double sum = 0;
+        for (std::int64_t k = 0; k < kernel.a.size(2); ++k) {
+          sum += a(matrix, i, k) * a(matrix, j, k);
+        }
+        c(matrix, i, j) = sum;
+      }
+    }
+  }
+}
+
 void linear_combination(const kernels::LinearCombination& kernel, const LaunchContext&) {
   const Input x(kernel.x), z(kernel.z);
   const Output y(kernel.y);
@@ -70,6 +86,7 @@ void muon_update(const kernels::MuonUpdate& kernel, const LaunchContext&) {
 void add_muon_kernels(KernelTable& table) {
   table.set<kernels::MuonMomentum>(muon_momentum);
   table.set<kernels::NormaliseMatrices>(normalise_matrices);
+  table.set<kernels::GramMatrices>(gram_matrices);
   table.set<kernels::LinearCombination>(linear_combination);
   table.set<kernels::MuonUpdate>(muon_update);
 }

@@ -77,6 +77,7 @@ std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kerne
 std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::MuonMomentum& kernel);
 std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::NormaliseMatrices& kernel);
 std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::LinearCombination& kernel);
+std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::GramMatrices& kernel);
 std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::MuonUpdate& kernel);
 
 /// A kernel's arguments and the memory that they point to.

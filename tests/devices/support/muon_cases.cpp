@@ -61,6 +61,16 @@ Magnitudes make_case(OperandMaker& make, DType dtype, kernels::NormaliseMatrices
   return {};
 }
 
+Magnitudes make_case(OperandMaker& make, DType dtype, kernels::GramMatrices& kernel) {
+  // Now and then several blocks of the depth, or of the rows and columns.
+  const bool is_deep = make.number() % 16 == 7, is_large = make.number() % 32 == 11;
+  const std::int64_t matrices = is_large ? 1 : make.count(5), rows = is_large ? 800 : make.size(70);
+  const std::int64_t depth = make.number() == 2 ? 0 : is_deep ? 1600 + make.below(20) : make.size(is_large ? 10 : 90);
+  kernel.a = make.random(dtype, {matrices, rows, depth}, Layout::kGaps);
+  kernel.c = make.blank(dtype, {matrices, rows, rows}, Layout::kGaps);
+  return {{"c", std::sqrt(static_cast<double>(depth))}};
+}
+
 Magnitudes make_case(OperandMaker& make, DType dtype, kernels::LinearCombination& kernel) {
   const std::int64_t rows = make.count(40), width = make.number() == 2 ? 0 : make.size(300);
   const View x = make.random(dtype, {rows, width}, Layout::kGaps);

@@ -39,6 +39,7 @@ KernelTable table_of(InstructionSet set) {
   add_hyper_connection_kernels(table, set);
   add_streams_kernels(table, set);
   add_compressor_kernels(table, set);
+  add_muon_kernels(table, set);
   return table;
 }
 
