@@ -28,7 +28,7 @@ ParameterId ParameterSet::add(ParameterSpec spec) {
 std::int64_t ParameterSet::elements() const {
   std::int64_t total = 0;
   for (const Parameter& parameter : parameters_) {
-    total += parameter.spec.shape.elements();
+    total += parameter.spec.storage == ParameterStorage::kIndices ? 0 : parameter.spec.shape.elements();
   }
   return total;
 }

@@ -147,8 +147,17 @@ int inspect_model(const Options& options) {
   const auto model = models::make_model(config, options.path + "/config.json");
   const models::ModelSummary& summary = model->summary();
   fmt::print("family      {}\nparameters  {}\nlayers      {}\nhidden      {}\nvocabulary  {}\n", summary.family,
-             base::format_count(model->parameters().elements()), summary.layers, summary.hidden_size,
-             summary.vocabulary_size);
+             base::format_count(model->parameters().elements() - summary.prediction_parameters), summary.layers,
+             summary.hidden_size, summary.vocabulary_size);
+  if (summary.prediction_parameters > 0) {
+    fmt::print("prediction  {} (the block that predicts the token after the next, in addition)\n",
+               base::format_count(summary.prediction_parameters));
+  }
+  if (summary.mixtures > 0) {
+    fmt::print(
+        "active      {} (that a token meets, output layer counted, embedding not)\nexperts     {} in {} layers\n",
+        base::format_count(summary.active_parameters), summary.experts, summary.mixtures);
+  }
   trainer::PlanRequest request;
   request.config = &config;
   request.config_source = options.path + "/config.json";
@@ -170,6 +179,12 @@ int inspect_model(const Options& options) {
   for (const auto policy : {RecomputePolicy::kNone, RecomputePolicy::kSelective, RecomputePolicy::kBlock}) {
     request.step.recompute = policy;
     const trainer::MemoryPlan plan = trainer::plan_memory(request);
+    if (policy == RecomputePolicy::kNone) {
+      fmt::print("FLOPs per token by kernel, forward and backward:\n");
+      for (const auto& [kernel, flops] : plan.flops_by_kernel) {
+        fmt::print("  {:<40}{:>12.3g}\n", kernel, flops);
+      }
+    }
     fmt::print("recompute: {} (a step on meta took {:.2f} s)\n{}", name_of(policy), plan.seconds,
                trainer::format_plan(plan));
   }

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/json.h"
@@ -30,6 +32,8 @@ struct MemoryPlan {
   tensor::MemoryStatistics memory;
   double flops_per_token = 0;  ///< training, on this micro-batch
   std::int64_t parameters = 0;
+  /// What the kernels of forward and backward pass count per token, most first: recomputation included.
+  std::vector<std::pair<std::string_view, double>> flops_by_kernel;
   double seconds = 0;  ///< that the planning took
 };
 

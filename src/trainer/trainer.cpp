@@ -41,8 +41,7 @@ std::vector<std::uint32_t> validation_indices(const data::Dataset& dataset, std:
 double flops_of(const models::LanguageModel& model, const std::vector<nn::PackedTokens>& micro_batches) {
   double flops = 0;
   for (const nn::PackedTokens& packed : micro_batches) {
-    flops += models::training_flops(model.summary(), static_cast<std::int64_t>(packed.tokens.size()),
-                                    nn::causal_pairs(packed.document_lengths));
+    flops += model.training_flops(packed.document_lengths);
   }
   return flops;
 }
