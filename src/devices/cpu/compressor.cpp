@@ -1,7 +1,6 @@
-#include <limits>
 #include <span>
-#include <type_traits>
 
+#include "devices/cpu/compressor_slots.h"
 #include "devices/cpu/families.h"
 #include "devices/cpu/row_access.h"
 #include "devices/cpu/vector_targets.h"
@@ -10,6 +9,7 @@
 #define HWY_TARGET_INCLUDE "devices/cpu/compressor.cpp"
 #include <hwy/foreach_target.h>
 
+#include "devices/cpu/compressor_pool.h"
 #include "devices/cpu/vector_math.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -18,192 +18,9 @@ namespace {
 
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
 
-/// Slots that are pooled at once, their gates in registers.
-constexpr int kSlotsAtOnce = 8;
 constexpr std::int64_t kEntriesPerSum = 128;
 /// Vectors of columns that the position gradient sums at once.
 constexpr int kVectors = 4;
-
-/// The table of rows and the windows behind it.
-struct Slots {
-  const std::int32_t* rows;
-  std::int64_t entries;
-  std::int64_t count;  ///< of one entry
-  std::int64_t window;
-
-  std::int64_t roles() const { return count / window; }
-  const std::int32_t* entry(std::int64_t e) const { return rows + e * count; }
-};
-
-/// Throws InternalError where a row does not exist, or an entry has none.
-Slots checked_slots(std::string_view kernel, const kernels::ConstView& rows, const kernels::ConstView& position_bias,
-                    std::int64_t tokens) {
-  const Slots slots{static_cast<const std::int32_t*>(rows.data), rows.size(0), rows.size(1), position_bias.size(0)};
-  for (std::int64_t e = 0; e < slots.entries; ++e) {
-    std::int32_t largest = -1;
-    for (std::int64_t s = 0; s < slots.count; ++s) {
-      largest = std::max(largest, slots.entry(e)[s]);
-    }
-    base::check(largest < tokens, "{}: row {} in entry {} of {} tokens", kernel, largest, e, tokens);
-    base::check(largest >= 0, "{}: entry {} has no row", kernel, e);
-  }
-  return slots;
-}
-
-/// Where the numbers of one slot begin.
-struct Slot {
-  const float *gate, *bias, *value;
-  float *dvalue, *dgate;  ///< null in the forward pass
-};
-
-/// The tensors that slots lie in.
-struct Tensors {
-  RowAccess<const float> values, gates, bias;
-  RowAccess<float> dvalues, dgates;
-  std::int64_t width;  ///< channels of an entry
-};
-
-/// The slots of one entry that have a token, a few at a time.
-class SlotReader {
- public:
-  SlotReader(const Tensors& tensors, const Slots& slots, std::int64_t entry)
-      : tensors_(tensors), rows_(slots.entry(entry)), window_(slots.window), roles_(slots.roles()) {}
-
-  /// The next ones; returns how many, fewer than kSlotsAtOnce only at the end.
-  int read(Slot (&slots)[kSlotsAtOnce]) {
-    int count = 0;
-    for (; role_ < roles_; position_ = 0, ++role_) {
-      for (; position_ < window_; ++position_) {
-        const std::int64_t row = rows_[role_ * window_ + position_], column = role_ * tensors_.width;
-        if (row < 0) {
-          continue;
-        }
-        if (count == kSlotsAtOnce) {
-          return count;
-        }
-        const bool back = tensors_.dvalues.data != nullptr;
-        slots[count++] = {tensors_.gates[row] + column, tensors_.bias[position_] + column,
-                          tensors_.values[row] + column, back ? tensors_.dvalues[row] + column : nullptr,
-                          back ? tensors_.dgates[row] + column : nullptr};
-      }
-    }
-    return count;
-  }
-
- private:
-  const Tensors& tensors_;
-  const std::int32_t* rows_;
-  std::int64_t window_, roles_;
-  std::int64_t role_ = 0, position_ = 0;
-};
-
-/// The softmax over the slots that have been seen, of one vector of channels.
-struct Pool {
-  Vector largest, sum, weighted;
-};
-
-/// exp(gate - largest) of slots at one vector of channels, where `largest` is the largest gate or that of `at_least`.
-struct Powers {
-  Vector of[kSlotsAtOnce];
-  Vector largest;
-};
-
-template <typename Lanes>
-HWY_INLINE Vector gate_of(const Slot& slot, std::int64_t channel, Lanes lanes) {
-  return hn::Add(load(slot.gate + channel, lanes), load(slot.bias + channel, lanes));
-}
-
-/// kCount: the number of slots where it is known, else 0.
-template <int kCount, typename Lanes>
-HWY_INLINE Powers powers_of(const Slot (&slots)[kSlotsAtOnce], int given, std::int64_t channel, Lanes lanes,
-                            Vector at_least) {
-  const int count = kCount > 0 ? kCount : given;
-  Powers powers;
-  powers.largest = at_least;
-#pragma GCC unroll 8
-  for (int s = 0; s < count; ++s) {
-    powers.of[s] = gate_of(slots[s], channel, lanes);
-    powers.largest = hn::Max(powers.largest, powers.of[s]);
-  }
-#pragma GCC unroll 8
-  for (int s = 0; s < count; ++s) {
-    powers.of[s] = exponential(hn::Sub(powers.of[s], powers.largest));
-  }
-  return powers;
-}
-
-/// Adds slots to a pool whose sums are relative to the same gate.
-template <int kCount, typename Lanes>
-HWY_INLINE void add_slots(const Slot (&slots)[kSlotsAtOnce], int given, std::int64_t channel, Lanes lanes,
-                          const Powers& powers, Pool& pool) {
-  const int count = kCount > 0 ? kCount : given;
-#pragma GCC unroll 8
-  for (int s = 0; s < count; ++s) {
-    pool.sum = hn::Add(pool.sum, powers.of[s]);
-    pool.weighted = hn::MulAdd(powers.of[s], load(slots[s].value + channel, lanes), pool.weighted);
-  }
-}
-
-/// Calls body(constant, slots, count) with the number of slots as a constant where it is kSlotsAtOnce, else with 0.
-template <typename Body>
-HWY_INLINE void with_count(int count, const Body& body) {
-  if (count == kSlotsAtOnce) {
-    body(std::integral_constant<int, kSlotsAtOnce>());
-  } else {
-    body(std::integral_constant<int, 0>());
-  }
-}
-
-HWY_INLINE Vector lowest() {
-  return hn::Set(Tag(), -std::numeric_limits<float>::infinity());
-}
-
-/// The pools of all channels of an entry, in memory.
-class Pools {
- public:
-  static std::int64_t floats(std::int64_t width) { return 3 * padded(width); }
-  Pools(float* memory, std::int64_t width) : memory_(memory), stride_(padded(width)) {}
-
-  HWY_INLINE Pool get(std::int64_t channel) const {
-    const float* const from = memory_ + channel;
-    return {load(from, AllLanes{}), load(from + stride_, AllLanes{}), load(from + 2 * stride_, AllLanes{})};
-  }
-  HWY_INLINE void set(std::int64_t channel, const Pool& pool) const {
-    float* const to = memory_ + channel;
-    store(pool.largest, to, AllLanes{});
-    store(pool.sum, to + stride_, AllLanes{});
-    store(pool.weighted, to + 2 * stride_, AllLanes{});
-  }
-
- private:
-  static std::int64_t padded(std::int64_t width) { return blocks_of(width, 16) * 16; }
-  float* memory_;
-  std::int64_t stride_;
-};
-
-/// Pools all slots, a few at a time, each time rescaling what has been pooled (Milakov and Gimelshein, "Online
-/// normalizer calculation for softmax", 2018).
-HWY_INLINE void pool_entry(const Tensors& tensors, const Slots& all, std::int64_t entry, const Pools& pools) {
-  SlotReader reader(tensors, all, entry);
-  Slot slots[kSlotsAtOnce];
-  bool first = true;
-  for (int count = reader.read(slots); count > 0; count = reader.read(slots), first = false) {
-    with_count(count, [&]<int kCount>(std::integral_constant<int, kCount>) FLYOVER_VECTOR_BODY {
-      for_each_vector(tensors.width, [&](std::int64_t channel, auto lanes) FLYOVER_VECTOR_BODY {
-        Pool pool = first ? Pool{lowest(), hn::Zero(Tag()), hn::Zero(Tag())} : pools.get(channel);
-        const Powers powers = powers_of<kCount>(slots, count, channel, lanes, pool.largest);
-        if (!first) {
-          const Vector factor = exponential(hn::Sub(pool.largest, powers.largest));
-          pool.sum = hn::Mul(pool.sum, factor);
-          pool.weighted = hn::Mul(pool.weighted, factor);
-        }
-        pool.largest = powers.largest;
-        add_slots<kCount>(slots, count, channel, lanes, powers, pool);
-        pools.set(channel, pool);
-      });
-    });
-  }
-}
 
 /// Calls body(entry, scratch) for every entry, with Pools::floats(width) of scratch.
 template <typename Body>
@@ -222,7 +39,7 @@ void for_each_entry(const LaunchContext& context, std::byte* scratch, const Slot
 template <typename Kernel>
 Slots slots_of(const Kernel& kernel) {
   check_is_f32(kernel.kName, kernel.values);
-  return checked_slots(kernel.kName, kernel.rows, kernel.position_bias, kernel.values.size(0));
+  return compressor::checked_slots(kernel.kName, kernel.rows, kernel.position_bias, kernel.values.size(0));
 }
 
 void compress_forward(const kernels::CompressForward& kernel, const LaunchContext& context) {
@@ -245,21 +62,6 @@ void compress_forward(const kernels::CompressForward& kernel, const LaunchContex
       });
     });
   });
-}
-
-/// For every token and role whether it has a slot. Throws InternalError where it has two.
-std::span<const std::uint8_t> used_tokens(std::string_view kernel, const Slots& slots, std::span<std::uint8_t> used) {
-  std::fill(used.begin(), used.end(), std::uint8_t{0});
-  for (std::int64_t e = 0; e < slots.entries; ++e) {
-    for (std::int64_t s = 0; s < slots.count; ++s) {
-      if (const std::int64_t row = slots.entry(e)[s]; row >= 0) {
-        std::uint8_t& place = used[static_cast<std::size_t>(row * slots.roles() + s / slots.window)];
-        base::check(place == 0, "{}: token {} has two slots of role {}", kernel, row, s / slots.window);
-        place = 1;
-      }
-    }
-  }
-  return used;
 }
 
 /// 0 for the tokens and roles without a slot.
@@ -341,7 +143,7 @@ void compress_backward(const kernels::CompressBackward& kernel, const LaunchCont
                         rows_of<float>(kernel.dgates),
                         kernel.dy.size(1)};
   const std::span used(reinterpret_cast<std::uint8_t*>(context.workspace), used_bytes(kernel));
-  clear_unused(kernel, used_tokens(kernel.kName, slots, used), slots.roles(), context);
+  clear_unused(kernel, compressor::used_tokens(kernel.kName, slots, used), slots.roles(), context);
   with_element_type(kernel.kName, kernel.dy.dtype, [&]<typename T>(T) {
     const auto dy = rows_of<const T>(kernel.dy);
     for_each_entry(context, context.workspace + used.size(), slots, dy.width,
@@ -384,7 +186,8 @@ HWY_INLINE void add_positions(const RowAccess<const float>& dgates, const Slots&
 
 void compress_position_gradient(const kernels::CompressPositionGradient& kernel, const LaunchContext& context) {
   check_is_f32(kernel.kName, kernel.dgates);
-  const Slots slots = checked_slots(kernel.kName, kernel.rows, kernel.dposition_bias, kernel.dgates.size(0));
+  const Slots slots =
+      compressor::checked_slots(kernel.kName, kernel.rows, kernel.dposition_bias, kernel.dgates.size(0));
   const auto dgates = rows_of<const float>(kernel.dgates);
   const auto dposition_bias = rows_of<float>(kernel.dposition_bias);
   const std::int64_t width = dgates.width / slots.roles(), groups = blocks_of(width, kVectors * kLanes);

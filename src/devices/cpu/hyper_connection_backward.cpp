@@ -205,6 +205,9 @@ struct Block {
       for (std::int64_t j = 0; j < n; ++j) {
         const auto sum = [](Vector a, Vector b) FLYOVER_VECTOR_BODY { return hn::Add(a, b); };
         T* const place = to + j * width + i;
+        if (!collapsed) {  // otherwise it has been fetched with dy
+          fetch(place, ahead);
+        }
         store(kernel.accumulate ? apply(sum, load(place, lanes), total[j]) : total[j], place, lanes);
       }
     });
