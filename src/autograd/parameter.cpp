@@ -18,9 +18,7 @@ ParameterId ParameterSet::add(ParameterSpec spec) {
     rows += slice.shape[0];
   }
   base::check(rows == spec.shape[0], "parameter {}: its slices have {} rows of {}", spec.name, rows, spec.shape[0]);
-  for (const Parameter& other : parameters_) {
-    base::check(other.spec.name != spec.name, "two parameters are called {}", spec.name);
-  }
+  base::check(names_.insert(spec.name).second, "two parameters are called {}", spec.name);
   parameters_.push_back({std::move(spec), {}, {}, {}, true});
   return static_cast<ParameterId>(parameters_.size() - 1);
 }

@@ -7,9 +7,11 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "checkpoint/model_weights.h"
 #include "devices/meta/device.h"
 #include "models/language_model.h"
 #include "optim/optimizer.h"
+#include "trainer/training_state.h"
 
 namespace flyover::trainer {
 
@@ -35,6 +37,8 @@ MemoryPlan plan_memory(const PlanRequest& request) {
       models::training_flops(model->summary(), tokens, nn::causal_pairs(request.micro_batch.document_lengths)) /
       static_cast<double>(tokens);
   plan.parameters = model->parameters().elements();
+  plan.checkpoint_bytes = checkpoint_bytes(*model, optimizer);
+  plan.model_bytes = checkpoint::model_bytes(*model, request.dtype);
   plan.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return plan;
 }

@@ -67,10 +67,17 @@ void Trainer::resume_from(const CheckpointInfo& info) {
   base::require(info.step <= parts_.plan.steps(), "the checkpoint of step {} is behind the end of a run of {} steps",
                 info.step, parts_.plan.steps());
   info_ = info;
+  resumed_ = true;
 }
 
 Outcome Trainer::run() {
   std::int64_t saved_step = info_.step;
+  if (!resumed_ && !validation_batches_.empty() && options_.validation_every > 0) {
+    // Where it starts from is not a candidate for the best: nothing has been trained yet.
+    const double loss = evaluate_loss(parts_.model, parts_.stream, validation_batches_, options_.step);
+    record({{"validation/loss", loss}});
+    parts_.progress.note(fmt::format("step 0/{}  validation loss {:.4f}", parts_.plan.steps(), loss));
+  }
   while (info_.step < parts_.plan.steps()) {
     if (parts_.interruption.requested()) {
       if (saved_step != info_.step || info_.step == 0) {

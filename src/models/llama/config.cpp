@@ -9,13 +9,30 @@ namespace {
 
 using base::Json;
 
-constexpr std::int64_t kLargestSize = std::int64_t{1} << 31;
+// Far beyond every model there is; within them no product of sizes overflows and no loop over layers takes long.
+constexpr std::int64_t kLargestSize = (std::int64_t{1} << 31) - 1;
+constexpr std::int64_t kMostLayers = 10'000;
+constexpr std::int64_t kLargestHead = 65'536;
+constexpr double kMostParameters = 1e15;
 
-std::int64_t size_of(const Json& config, std::string_view key, std::string_view source) {
+std::int64_t size_of(const Json& config, std::string_view key, std::string_view source,
+                     std::int64_t largest = kLargestSize) {
   const std::int64_t value = base::get_integer(config, key, source);
-  base::require(value > 0 && value < kLargestSize, "{}: \"{}\" must be a positive 31-bit number, found {}", source, key,
-                value);
+  base::require(value > 0 && value <= largest, "{}: \"{}\" must be a number from 1 to {}, found {}", source, key,
+                largest, value);
   return value;
+}
+
+void check_parameter_count(const Config& config, std::string_view source) {
+  const auto heads = static_cast<double>(2 * config.num_attention_heads + 2 * config.num_key_value_heads);
+  const double layer =
+      heads * static_cast<double>(config.head_dim) + 3.0 * static_cast<double>(config.intermediate_size);
+  const double count =
+      static_cast<double>(config.hidden_size) *
+      (2.0 * static_cast<double>(config.vocab_size) + static_cast<double>(config.num_hidden_layers) * layer);
+  base::require(count <= kMostParameters,
+                "{}: a model of these sizes would have {:.3g} parameters (supported: up to {:.3g})", source, count,
+                kMostParameters);
 }
 
 void require_value(const Json& config, std::string_view key, const Json& supported, std::string_view source) {
@@ -62,7 +79,7 @@ Config parse_config(const Json& config, std::string_view source) {
   result.vocab_size = size_of(config, "vocab_size", source);
   result.hidden_size = size_of(config, "hidden_size", source);
   result.intermediate_size = size_of(config, "intermediate_size", source);
-  result.num_hidden_layers = size_of(config, "num_hidden_layers", source);
+  result.num_hidden_layers = size_of(config, "num_hidden_layers", source, kMostLayers);
   result.num_attention_heads = size_of(config, "num_attention_heads", source);
   result.num_key_value_heads = base::get_integer(config, "num_key_value_heads", source, result.num_attention_heads);
   base::require(result.num_key_value_heads > 0 && result.num_attention_heads % result.num_key_value_heads == 0,
@@ -72,9 +89,12 @@ Config parse_config(const Json& config, std::string_view source) {
   base::require(head_dim != nullptr || result.hidden_size % result.num_attention_heads == 0,
                 "{}: hidden_size {} must be a multiple of num_attention_heads {} where head_dim is not given", source,
                 result.hidden_size, result.num_attention_heads);
-  result.head_dim =
-      head_dim != nullptr ? size_of(config, "head_dim", source) : result.hidden_size / result.num_attention_heads;
+  result.head_dim = head_dim != nullptr ? size_of(config, "head_dim", source, kLargestHead)
+                                        : result.hidden_size / result.num_attention_heads;
+  base::require(result.head_dim <= kLargestHead, "{}: heads of {} elements are not supported (supported: up to {})",
+                source, result.head_dim, kLargestHead);
   base::require(result.head_dim % 2 == 0, "{}: an odd head_dim {} cannot be rotated in pairs", source, result.head_dim);
+  check_parameter_count(result, source);
   result.max_position_embeddings = base::get_integer(config, "max_position_embeddings", source, 2048);
   result.rms_norm_eps = positive(config, "rms_norm_eps", source, 1e-6);
   result.tie_word_embeddings = base::get_boolean(config, "tie_word_embeddings", source, false);

@@ -1,11 +1,6 @@
-# All devices against the reference. The CPU device needs all of its families.
-set(conformance_families cpu_matmul cpu_attention cpu_norm cpu_rope cpu_mlp cpu_rows cpu_loss cpu_optimizer
-    cpu_elementwise cpu_sample)
-if(TARGET flyover_devices_cpu_matmul AND TARGET flyover_devices_cpu_attention AND TARGET flyover_devices_cpu_norm
-   AND TARGET flyover_devices_cpu_rope AND TARGET flyover_devices_cpu_mlp AND TARGET flyover_devices_cpu_rows
-   AND TARGET flyover_devices_cpu_loss AND TARGET flyover_devices_cpu_optimizer
-   AND TARGET flyover_devices_cpu_elementwise AND TARGET flyover_devices_cpu_sample)
-  list(TRANSFORM conformance_families PREPEND devices_)
-  flyover_test(devices_conformance SOURCES conformance/cpu_test.cpp DEPENDS ${conformance_families}
-               LINK flyover_devices_test_support)
+# All devices against the reference, and meta, which stands for each of them.
+if(TARGET flyover_devices AND TARGET flyover_tensor)
+  flyover_test(devices_conformance
+               SOURCES conformance/cpu_test.cpp conformance/delayed_test.cpp conformance/meta_test.cpp
+               DEPENDS devices tensor LINK flyover_devices_test_support)
 endif()

@@ -1,5 +1,6 @@
 flyover_test(devices_vector
-  SOURCES vector/elementwise_test.cpp vector/loss_test.cpp vector/math_test.cpp vector/mlp_test.cpp vector/norm_test.cpp
+  SOURCES vector/elementwise_test.cpp vector/instruction_set_test.cpp vector/loss_test.cpp vector/math_test.cpp
+          vector/mlp_test.cpp vector/norm_test.cpp
           vector/optimizer_test.cpp vector/rope_test.cpp vector/rows_test.cpp vector/sample_test.cpp vector/test_tensor.cpp
   DEPENDS devices_cpu_elementwise devices_cpu_loss devices_cpu_mlp devices_cpu_norm devices_cpu_optimizer
           devices_cpu_rope devices_cpu_rows devices_cpu_sample base)
