@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_set>
 #include <vector>
 
 #include "tensor/stream.h"
@@ -99,6 +100,7 @@ class ParameterSet {
 
  private:
   std::vector<Parameter> parameters_;
+  std::unordered_set<std::string> names_;
 };
 
 }  // namespace flyover::autograd

@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "base/threads.h"
 #include "checkpoint/model_weights.h"
 #include "cli/commands.h"
 #include "cli/device_options.h"
@@ -22,6 +23,8 @@
 
 namespace flyover::cli {
 namespace {
+
+constexpr std::int64_t kMostMicroBatchTokens = std::int64_t{1} << 24;  // for a plan whose tokens the host lists
 
 struct Options {
   std::string path;
@@ -162,8 +165,8 @@ int inspect_model(const Options& options) {
   request.config = &config;
   request.config_source = options.path + "/config.json";
   request.dtype = parse_dtype(options.device.dtype);
-  request.like = devices::cpu::kernel_table(devices::cpu::choose_instruction_set(options.device.instruction_set));
-  request.threads = options.device.threads == 0 ? 2 : options.device.threads;
+  request.like = kernel_table(options.device);
+  request.threads = options.device.threads == 0 ? base::available_cores() : options.device.threads;
   for (std::int64_t tokens = 0; tokens < options.micro_batch_tokens;) {
     const std::int64_t length = std::min(options.sequence_length, options.micro_batch_tokens - tokens);
     request.micro_batch.document_lengths.push_back(length);
@@ -216,6 +219,13 @@ int inspect_device(const Options& options) {
   const trainer::HostMemory memory = trainer::host_memory();
   fmt::print("device   {} ({})\nmemory   {} available of {}\n", device->name(), device->description(),
              base::format_bytes(memory.available), base::format_bytes(memory.total));
+  if (options.device.device == "cpu") {
+    std::string names;
+    for (const auto set : devices::cpu::available_instruction_sets()) {
+      names += fmt::format("{}{}", names.empty() ? "" : " ", devices::cpu::name_of(set));
+    }
+    fmt::print("sets     {}\n", names);
+  }
   if (ceilings.f32_flops > 0) {
     fmt::print("f32      {:.0f} GFLOP/s\nbf16     {:.0f} GFLOP/s\nreading  {:.1f} GB/s\n", ceilings.f32_flops * 1e-9,
                ceilings.bf16_flops * 1e-9, ceilings.bytes_per_second * 1e-9);
@@ -237,7 +247,8 @@ void add_inspect(CLI::App& app, Action& action) {
   CLI::App* model = verb("model", "Parameters, and the memory and FLOPs of training", inspect_model);
   model->add_option("model", options->path, "Model directory (config.json is enough)")->required();
   model->add_option("--sequence-length", options->sequence_length)->check(CLI::PositiveNumber);
-  model->add_option("--micro-batch-tokens", options->micro_batch_tokens)->check(CLI::PositiveNumber);
+  model->add_option("--micro-batch-tokens", options->micro_batch_tokens)
+      ->check(CLI::Range(std::int64_t{1}, kMostMicroBatchTokens));
   add_device_options(*model, options->device);
   CLI::App* data = verb("data", "What a recipe trains on, trained tokens highlighted", inspect_data);
   data->add_option("recipe", options->path, "The recipe (YAML)")->required();

@@ -9,9 +9,11 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "checkpoint/model_weights.h"
 #include "devices/meta/device.h"
 #include "models/language_model.h"
 #include "optim/optimizer.h"
+#include "trainer/training_state.h"
 
 namespace flyover::trainer {
 
@@ -48,6 +50,8 @@ MemoryPlan plan_memory(const PlanRequest& request) {
   std::sort(plan.flops_by_kernel.begin(), plan.flops_by_kernel.end(),
             [](const auto& a, const auto& b) { return a.second > b.second; });
   plan.parameters = model->parameters().elements();
+  plan.checkpoint_bytes = checkpoint_bytes(*model, optimizer);
+  plan.model_bytes = checkpoint::model_bytes(*model, request.dtype);
   plan.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return plan;
 }

@@ -1,4 +1,4 @@
-// How much memory a run will take: one step of the real program on the device without data.
+// How much memory and disk a run will take: one step of the real program on the device without data.
 #pragma once
 
 #include <cstdint>
@@ -34,7 +34,9 @@ struct MemoryPlan {
   std::int64_t parameters = 0;
   /// What the kernels of forward and backward pass count per token, most first: recomputation included.
   std::vector<std::pair<std::string_view, double>> flops_by_kernel;
-  double seconds = 0;  ///< that the planning took
+  std::uint64_t checkpoint_bytes = 0;  ///< on disk, each
+  std::uint64_t model_bytes = 0;       ///< on disk, the weights as they will be written
+  double seconds = 0;                  ///< that the planning took
 };
 
 /// Runs two micro-batches and an update of AdamW on `meta`.
