@@ -5,8 +5,8 @@
 namespace flyover::base {
 namespace {
 
-/// How often an idle helper looks for work before it sleeps: about 50 us, longer than the host needs between the kernels
-/// of a step.
+/// How often an idle helper looks for work before it sleeps: about 50 us, longer than the host needs between the
+/// kernels of a step.
 constexpr int kIdleLooks = 2000;
 /// How often the caller looks whether the last items are finished before it offers its core to those who run them.
 constexpr int kPatientLooks = 4000;

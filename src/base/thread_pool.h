@@ -11,8 +11,9 @@
 
 namespace flyover::base {
 
-/// Threads that wait for loops. The calling thread works too and never waits for a helper that has not begun an item: on
-/// a machine whose cores others use as well, a loop takes no longer than the caller alone would need (plus one item).
+/// Threads that wait for loops. The calling thread works too and never waits for a helper that has not begun an item:
+/// on a machine whose cores others use as well, a loop takes no longer than the caller alone would need (plus one
+/// item).
 class ThreadPool {
  public:
   ThreadPool() = default;
