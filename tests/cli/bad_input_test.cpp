@@ -134,15 +134,12 @@ TEST_F(BadInput, Recipe) {
 /// A model with so many parameters that no disk has room for its checkpoints. Planned without a byte of it; the memory
 /// that the recipe claims to have is more than its step would take.
 TEST_F(BadInput, Disk) {
-  const std::string recipe = tiny_recipe(run_);
-  const auto with = [&](const std::string& changes) {
-    return run_flyover({"run", (work_.path() / "recipe.yaml").string(), "--set", "memory_limit=1000000TiB", "--set",
-                        "model.random.config={model_type: llama, hidden_size: 65536, intermediate_size: 262144, "
-                        "num_attention_heads: 512, num_key_value_heads: 8, rms_norm_eps: 1.0e-5, " +
-                            changes + "}"});
-  };
-  write_file(work_.path() / "recipe.yaml", recipe);
-  const ProcessResult result = with("num_hidden_layers: 1000");
+  const auto file = work_.path() / "recipe.yaml";
+  write_file(file, tiny_recipe(run_));
+  const ProcessResult result = run_flyover(
+      {"run", file.string(), "--set", "memory_limit=1000000TiB", "--set",
+       "model.random.config={model_type: llama, hidden_size: 65536, intermediate_size: 262144, num_hidden_layers: 100, "
+       "num_attention_heads: 512, num_key_value_heads: 8, rms_norm_eps: 1.0e-5}"});
   EXPECT_EQ(result.exit_code, 2) << result.output;
   EXPECT_THAT(result.output, testing::StartsWith("error: " + run_.string() + ": needs "));
   EXPECT_THAT(result.output, HasSubstr("of disk space"));

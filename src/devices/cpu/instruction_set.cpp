@@ -5,6 +5,8 @@
 #include <cstdlib>
 #include <string>
 
+#include <cpuid.h>
+
 #include "base/error.h"
 
 namespace flyover::devices::cpu {
@@ -18,6 +20,12 @@ struct Feature {
   InstructionSet needed_from;
   bool (*is_present)();
 };
+
+/// Clang's built-in function does not know this one.
+bool has_f16c() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
 
 // The built-in function takes nothing but a literal.
 #define FLYOVER_FEATURE(name, needed_from)                              \
@@ -33,7 +41,7 @@ constexpr std::array kFeatures = {
     FLYOVER_FEATURE("pclmul", InstructionSet::kAvx2),     FLYOVER_FEATURE("aes", InstructionSet::kAvx2),
     FLYOVER_FEATURE("avx", InstructionSet::kAvx2),        FLYOVER_FEATURE("avx2", InstructionSet::kAvx2),
     FLYOVER_FEATURE("bmi", InstructionSet::kAvx2),        FLYOVER_FEATURE("bmi2", InstructionSet::kAvx2),
-    FLYOVER_FEATURE("fma", InstructionSet::kAvx2),        FLYOVER_FEATURE("f16c", InstructionSet::kAvx2),
+    FLYOVER_FEATURE("fma", InstructionSet::kAvx2),        Feature{"f16c", InstructionSet::kAvx2, has_f16c},
     FLYOVER_FEATURE("avx512f", InstructionSet::kAvx512),  FLYOVER_FEATURE("avx512vl", InstructionSet::kAvx512),
     FLYOVER_FEATURE("avx512dq", InstructionSet::kAvx512), FLYOVER_FEATURE("avx512bw", InstructionSet::kAvx512),
     FLYOVER_FEATURE("avx512cd", InstructionSet::kAvx512), FLYOVER_FEATURE("avx512bf16", InstructionSet::kAvx512Bf16)};
