@@ -22,18 +22,18 @@ std::uint64_t current(const tests::Machine& machine, MemoryKind kind) {
 
 TEST(ParameterSet, SlicesMustCoverAParameterExactly) {
   ParameterSet set;
-  ParameterSpec spec{"ab", {5, 4}, ParameterRole::kMatrix, {{"a", {2, 4}, 0}, {"b", {3, 4}, 2}}};
+  ParameterSpec spec{"ab", {5, 4}, ParameterRole::kMatrix, {{"a", {2, 4}, 0}, {"b", {3, 4}, 8}}};
   EXPECT_EQ(set[set.add(spec)].spec.slices.size(), 2u);
   EXPECT_THROW(set.add(spec), base::InternalError) << "the name is taken";
   const auto refused = [&](std::vector<CheckpointSlice> slices) {
     EXPECT_THROW(set.add({"other", {5, 4}, ParameterRole::kMatrix, std::move(slices)}), base::InternalError);
   };
   refused({});
-  refused({{"a", {2, 4}, 0}});                    // a gap at the end
-  refused({{"a", {2, 4}, 0}, {"b", {2, 4}, 3}});  // a gap within
-  refused({{"a", {2, 4}, 0}, {"b", {4, 4}, 1}});  // an overlap
-  refused({{"a", {6, 4}, 0}});                    // too many rows
-  refused({{"a", {5}, 0}});
+  refused({{"a", {2, 4}, 0}});                     // a gap at the end
+  refused({{"a", {2, 4}, 0}, {"b", {2, 4}, 12}});  // a gap within
+  refused({{"a", {2, 4}, 0}, {"b", {4, 4}, 4}});   // an overlap
+  refused({{"a", {6, 4}, 0}});                     // too many rows
+  refused({{"a", {5}, 0}});                        // too few elements
   EXPECT_EQ(set.elements(), 20);
 }
 

@@ -87,6 +87,7 @@ TEST_F(TapeTest, ALossThatIsItsOwnSeedGetsBothHalvesToo) {
     class Loss final : public Probe {
      public:
       using Probe::Probe;
+      bool has_own_seed() const override { return true; }
       void backward_inputs(BackwardPass& pass) override {
         log_.push_back("inputs loss");
         EXPECT_FALSE(pass.output_gradient().defined());
