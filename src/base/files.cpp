@@ -106,6 +106,18 @@ MappedFile::~MappedFile() {
   }
 }
 
+void MappedFile::release(std::span<const std::byte> part) const {
+  if (part.empty()) {
+    return;
+  }
+  check(part.data() >= data_ && part.data() + part.size() <= data_ + size_, "a part to release is not of the file");
+  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  const auto begin = static_cast<std::size_t>(part.data() - data_) / page * page;  // the map begins at a page
+  const std::size_t end = static_cast<std::size_t>(part.data() - data_) + part.size();
+  // Advice only: where the system does not take it, more memory is used and nothing else changes.
+  ::madvise(const_cast<std::byte*>(data_) + begin, end - begin, MADV_DONTNEED);
+}
+
 FileWriter::FileWriter(std::filesystem::path path) : path_(std::move(path)) {
   temporary_ = path_;
   temporary_ += ".writing";
