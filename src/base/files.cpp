@@ -1,5 +1,6 @@
 #include "base/files.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -111,9 +112,11 @@ void MappedFile::release(std::span<const std::byte> part) const {
     return;
   }
   check(part.data() >= data_ && part.data() + part.size() <= data_ + size_, "a part to release is not of the file");
-  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
-  const auto begin = static_cast<std::size_t>(part.data() - data_) / page * page;  // the map begins at a page
-  const std::size_t end = static_cast<std::size_t>(part.data() - data_) + part.size();
+  // A page that is touched brings its neighbours with it, at most as many as a large page has: they go with it.
+  constexpr std::size_t kNeighbourhood = std::size_t{2} << 20;
+  const auto first = static_cast<std::size_t>(part.data() - data_);
+  const std::size_t begin = first / kNeighbourhood * kNeighbourhood;
+  const std::size_t end = std::min(size_, (first + part.size() + kNeighbourhood - 1) / kNeighbourhood * kNeighbourhood);
   // Advice only: where the system does not take it, more memory is used and nothing else changes.
   ::madvise(const_cast<std::byte*>(data_) + begin, end - begin, MADV_DONTNEED);
 }
