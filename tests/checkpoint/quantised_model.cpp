@@ -120,7 +120,7 @@ void write_handmade(const std::filesystem::path& directory, const HandmadeModel&
   nlohmann::json map;
   const std::size_t files = shards ? 2 : 1;
   for (std::size_t file = 0; file < files; ++file) {
-    nlohmann::json header;
+    nlohmann::json header = nlohmann::json::object();
     std::string data;
     std::size_t index = 0;
     const std::string name = shards ? fmt::format("part-{}.safetensors", file) : "model.safetensors";
