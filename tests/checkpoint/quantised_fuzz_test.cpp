@@ -21,13 +21,12 @@ using base::Random;
 using base::RandomPurpose;
 
 /// A tensor of a random type and shape: often the right one for a weight [rows, columns], or nearly.
-HandmadeTensor lying_tensor(const Random& random, const std::string& name, bool scales, std::int64_t rows,
+HandmadeTensor lying_tensor(const Random& random, const std::string& name, bool scales, bool fp4, std::int64_t rows,
                             std::int64_t columns) {
   constexpr std::array kTypes = {TensorType::kF8E4M3, TensorType::kI8,  TensorType::kF8E8M0, TensorType::kF32,
                                  TensorType::kBf16,   TensorType::kI64, TensorType::kF8E5M2};
   HandmadeTensor tensor;
   tensor.spec.name = name;
-  const bool fp4 = random.below(0, 2) == 0;
   tensor.spec.dtype = scales ? TensorType::kF8E8M0 : fp4 ? TensorType::kI8 : TensorType::kF8E4M3;
   tensor.spec.shape =
       scales ? (fp4 ? std::vector{rows, columns / 32} : std::vector{(rows + 127) / 128, (columns + 127) / 128})
@@ -63,7 +62,7 @@ TEST(QuantisedFuzz, LyingTensorsAreRefusedOrFinite) {
     for (const char* name : {"x.weight", "x.scale", "x.weight_scale_inv"}) {
       const Random own(round, RandomPurpose::kTest, 100 + index);
       if (random.below(10 + index++, 8) != 0 && (index != 3 || round % 4 == 0)) {
-        model[name] = lying_tensor(own, name, index > 1, shape[0], shape[1]);
+        model[name] = lying_tensor(own, name, index > 1, random.below(2, 2) == 0, shape[0], shape[1]);
       }
     }
     write_handmade(directory.path(), model, false, "{}");
@@ -91,7 +90,7 @@ TEST(QuantisedFuzz, LyingTensorsAreRefusedOrFinite) {
       ++refused;
     }
   }
-  EXPECT_GT(plain, 20);
+  EXPECT_GT(plain, 5);
   EXPECT_GT(quantised, 200);
   EXPECT_GT(refused, 200);
 }
