@@ -111,21 +111,30 @@ float choose_scale(TensorType type, const Block& block, const float* values, flo
   return scale;
 }
 
-void encode_block(const Block& block, const float* values, float scale, Fp8 /*format*/, std::byte* elements) {
-  for (std::int64_t row = 0; row < block.rows; ++row) {
-    const std::int64_t begin = row * block.stride + block.first_column;
-    for (std::int64_t i = begin; i < begin + block.columns; ++i) {
-      elements[i] = std::byte{Fp8::encode(values[i] / scale)};
-    }
+/// Codes of consecutive values. A power of two is divided by exactly when its reciprocal is multiplied with.
+template <typename Format>
+void encode_run(const float* values, std::int64_t count, float scale, bool power_of_two, std::uint8_t* codes) {
+  const float reciprocal = 1.0f / scale;
+  for (std::int64_t i = 0; i < count; ++i) {
+    codes[i] = Format::encode(power_of_two ? values[i] * reciprocal : values[i] / scale);
   }
 }
 
-void encode_block(const Block& block, const float* values, float scale, Fp4 /*format*/, std::byte* elements) {
+template <typename Format>
+void encode_block(const BlockRow& shape, const Block& block, const float* values, float scale, std::byte* elements) {
+  const bool power_of_two = shape.scale_type == TensorType::kF8E8M0;
+  std::array<std::uint8_t, 128> codes{};
+  const auto count = static_cast<std::size_t>(block.columns);
   for (std::int64_t row = 0; row < block.rows; ++row) {
     const std::int64_t begin = row * block.stride + block.first_column;
-    for (std::int64_t i = begin; i < begin + block.columns; i += 2) {
-      const unsigned low = Fp4::encode(values[i] / scale), high = Fp4::encode(values[i + 1] / scale);
-      elements[i / 2] = static_cast<std::byte>(low | (high << 4));
+    encode_run<Format>(values + begin, block.columns, scale, power_of_two, codes.data());
+    if constexpr (std::is_same_v<Format, Fp8>) {
+      std::memcpy(elements + begin, codes.data(), count);
+    } else {
+      for (std::size_t i = 0; i < count / 2; ++i) {
+        elements[begin / 2 + static_cast<std::int64_t>(i)] =
+            static_cast<std::byte>(codes[2 * i] | (codes[2 * i + 1] << 4));
+      }
     }
   }
 }
@@ -159,7 +168,7 @@ std::optional<std::int64_t> quantise_as(const BlockRow& shape, const float* valu
       write_scale(shape.scale_type, scale, scales.data() + place);
     }
     if (!elements.empty()) {
-      encode_block(block, values, scale, Format{}, elements.data());
+      encode_block<Format>(shape, block, values, scale, elements.data());
     }
   }
   return std::nullopt;

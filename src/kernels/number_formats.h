@@ -29,24 +29,20 @@ constexpr float decode_e4m3(std::uint8_t code) {
 }
 
 /// The nearest code, ties to even; what is larger than kLargestE4m3 becomes that (also infinities), a NaN stays one.
+/// Without branches, so that a loop around it becomes vector code.
 constexpr std::uint8_t encode_e4m3(float value) {
   const auto bits = std::bit_cast<std::uint32_t>(value);
   const std::uint32_t sign = (bits >> 24) & 0x80u;
   const std::uint32_t magnitude = bits & 0x7FFFFFFFu;
-  if (magnitude > 0x7F800000u) {
-    return static_cast<std::uint8_t>(sign | 0x7Fu);
-  }
-  if (magnitude >= std::bit_cast<std::uint32_t>(kLargestE4m3)) {
-    return static_cast<std::uint8_t>(sign | 0x7Eu);
-  }
-  if (magnitude < std::bit_cast<std::uint32_t>(0x1p-6f)) {
-    // Floats in [2^14, 2^15) are 2^-9 apart, as subnormal codes are: the addition rounds to one of them.
-    constexpr float kGrid = 0x1p14f;
-    return static_cast<std::uint8_t>(sign | (std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude) + kGrid) -
-                                             std::bit_cast<std::uint32_t>(kGrid)));
-  }
-  const std::uint32_t rounded = magnitude + 0x7FFFFu + ((magnitude >> 20) & 1u) - ((127u - 7u) << 23);
-  return static_cast<std::uint8_t>(sign | (rounded >> 20));
+  // Floats in [2^14, 2^15) are 2^-9 apart, as subnormal codes are: the addition rounds to one of them.
+  constexpr float kGrid = 0x1p14f;
+  const std::uint32_t subnormal =
+      std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude) + kGrid) - std::bit_cast<std::uint32_t>(kGrid);
+  const std::uint32_t normal = (magnitude + 0x7FFFFu + ((magnitude >> 20) & 1u) - ((127u - 7u) << 23)) >> 20;
+  std::uint32_t code = magnitude < std::bit_cast<std::uint32_t>(0x1p-6f) ? subnormal : normal;
+  code = magnitude >= std::bit_cast<std::uint32_t>(kLargestE4m3) ? 0x7Eu : code;
+  code = magnitude > 0x7F800000u ? 0x7Fu : code;
+  return static_cast<std::uint8_t>(sign | code);
 }
 
 /// Sign, 2 bits of exponent (bias 1), 1 of fraction, in the lower half of a byte. Exact.
