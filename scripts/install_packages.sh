@@ -8,7 +8,7 @@ packages=(
   libgtest-dev libgmock-dev
 )
 if [ "${1:-}" = check ]; then
-  packages+=(clang-format)
+  packages+=(clang-format clang-tidy)
 fi
 
 missing=()

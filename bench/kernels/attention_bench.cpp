@@ -14,7 +14,8 @@
 #include <sys/mman.h>
 
 #include "base/random.h"
-#include "ceilings.h"
+#include "clock.h"
+#include "devices/cpu/ceilings.h"
 #include "devices/cpu/families.h"
 
 namespace flyover::bench {
@@ -22,6 +23,9 @@ namespace {
 
 using devices::cpu::InstructionSet;
 using kernels::DType;
+
+/// 256 MB, which no cache holds.
+constexpr std::size_t kMemoryWords = std::size_t{32} << 20;
 
 struct Settings {
   int threads;
@@ -165,7 +169,7 @@ void bench_training(const Settings& settings, const Shape& shape) {
     best.forward = std::max(best.forward, 4 * pairs / forward);
     best.backward = std::max(best.backward, 10 * pairs / backward);
     best.both = std::max(best.both, 14 * pairs / (forward + backward));
-    best.ceiling = std::max(best.ceiling, measure_peak(settings.set, shape.dtype, settings.threads));
+    best.ceiling = std::max(best.ceiling, devices::cpu::measure_peak(settings.set, shape.dtype, settings.threads));
   }
   fmt::print(
       "{:4} {:2} x {:5}  heads {:2}/{} x {:3}  peak {:6.0f} GFLOP/s  forward {:4.1f} %  backward {:4.1f} %  "
@@ -179,10 +183,11 @@ void bench_decode(const Settings& settings, const Shape& shape) {
   Operands operands(shape);
   const double bytes = static_cast<double>(shape.documents * shape.keys * shape.kv_heads * shape.head_dim) * 2 *
                        static_cast<double>(kernels::size_of(shape.dtype));
+  const std::vector<std::uint64_t> memory(kMemoryWords, 1);
   Best best;
   for (int i = 0; i < settings.repetitions; ++i) {
     best.forward = std::max(best.forward, bytes / measure(settings, operands.forward()));
-    best.ceiling = std::max(best.ceiling, measure_read_bandwidth(settings.threads));
+    best.ceiling = std::max(best.ceiling, devices::cpu::measure_read_bandwidth(memory, settings.threads));
   }
   fmt::print("{:4} decode {:2} x {:5} keys  heads {:2}/{} x {:3}  reading {:5.1f} GB/s  {:5.1f} %\n",
              kernels::name_of(shape.dtype), shape.documents, shape.keys, shape.heads, shape.kv_heads, shape.head_dim,

@@ -1,20 +1,20 @@
-// What the machine can do at most, measured: instruction peaks out of registers, and the bandwidth of reading memory.
+// What the benchmarks hold their kernels against: the CPU device's own measurements.
 #pragma once
 
-#include "devices/cpu/instruction_set.h"
-#include "kernels/dtype.h"
+#include <cstdint>
+#include <vector>
+
+#include "clock.h"
+#include "devices/cpu/ceilings.h"
 
 namespace flyover::bench {
 
-/// Seconds since some moment: of this thread's CPU time for one thread, so that other programs on the machine disturb
-/// less; of the wall clock otherwise.
-double now(int threads = 0);
-
-/// FLOP/s of one short run (about 0.3 ms) of independent multiply-adds on each of `threads` threads, with the
-/// instruction that products of this type use.
-double measure_peak(devices::cpu::InstructionSet set, kernels::DType dtype, int threads);
+using devices::cpu::measure_peak;
 
 /// Bytes/s of reading 256 MB once.
-double measure_read_bandwidth(int threads);
+inline double measure_read_bandwidth(int threads) {
+  static const std::vector<std::uint64_t> kMemory(std::size_t{32} << 20, 1);
+  return devices::cpu::measure_read_bandwidth(kMemory, threads);
+}
 
 }  // namespace flyover::bench

@@ -14,7 +14,8 @@
 
 #include "base/error.h"
 #include "base/threads.h"
-#include "ceilings.h"
+#include "clock.h"
+#include "devices/cpu/ceilings.h"
 #include "devices/cpu/families.h"
 #include "matmul_onednn.h"
 
@@ -23,6 +24,9 @@ namespace {
 
 using devices::cpu::InstructionSet;
 using kernels::DType;
+
+/// 256 MB, which no cache holds.
+constexpr std::size_t kMemoryWords = std::size_t{32} << 20;
 
 enum class Kind { kForward, kInputGradient, kWeightGradient };
 
@@ -130,14 +134,15 @@ void run(const Shape& shape, DType dtype, const Settings& settings) {
   for (const kernels::MatMul& product : products) {
     peers.push_back(onednn_product(product, settings.threads));
   }
+  const std::vector<std::uint64_t> memory(memory_bound ? kMemoryWords : 0, 1);
   double ours = 1e9;
   double theirs = 1e9;
   double peak = 0;
   double bandwidth = 0;
   for (int repetition = 0; repetition < settings.repetitions; ++repetition) {
-    peak = std::max(peak, measure_peak(settings.set, dtype, settings.threads));
+    peak = std::max(peak, devices::cpu::measure_peak(settings.set, dtype, settings.threads));
     if (memory_bound) {
-      bandwidth = std::max(bandwidth, measure_read_bandwidth(settings.threads));
+      bandwidth = std::max(bandwidth, devices::cpu::measure_read_bandwidth(memory, settings.threads));
     }
     ours = std::min(ours, seconds_of(settings.threads, [&] {
                       for (const kernels::MatMul& product : products) {

@@ -17,9 +17,7 @@ ParameterId ParameterSet::add(ParameterSpec spec) {
   }
   base::check(elements == spec.shape.elements(), "parameter {}: its slices have {} elements of {}", spec.name, elements,
               spec.shape.elements());
-  for (const Parameter& other : parameters_) {
-    base::check(other.spec.name != spec.name, "two parameters are called {}", spec.name);
-  }
+  base::check(names_.insert(spec.name).second, "two parameters are called {}", spec.name);
   const bool trainable = spec.has_gradient();
   parameters_.push_back({std::move(spec), {}, {}, {}, trainable});
   return static_cast<ParameterId>(parameters_.size() - 1);
@@ -28,7 +26,7 @@ ParameterId ParameterSet::add(ParameterSpec spec) {
 std::int64_t ParameterSet::elements() const {
   std::int64_t total = 0;
   for (const Parameter& parameter : parameters_) {
-    total += parameter.spec.shape.elements();
+    total += parameter.spec.storage == ParameterStorage::kIndices ? 0 : parameter.spec.shape.elements();
   }
   return total;
 }

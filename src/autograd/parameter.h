@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_set>
 #include <vector>
 
 #include "tensor/stream.h"
@@ -91,7 +92,7 @@ class ParameterSet {
   const Parameter& operator[](ParameterId id) const { return parameters_[static_cast<std::size_t>(id)]; }
   std::vector<Parameter>& all() { return parameters_; }
   const std::vector<Parameter>& all() const { return parameters_; }
-  /// Number of elements of all parameters.
+  /// Number of elements of all parameters; tables of indices are none.
   std::int64_t elements() const;
 
   /// Allocates values (undefined contents) in `compute`, and for training masters where `compute` is not f32, and
@@ -102,6 +103,7 @@ class ParameterSet {
 
  private:
   std::vector<Parameter> parameters_;
+  std::unordered_set<std::string> names_;
 };
 
 }  // namespace flyover::autograd

@@ -11,10 +11,11 @@ struct Tape::Node {
   std::vector<int> inputs;
   Dims shape;
   DType dtype = DType::kF32;
-  Tensor gradient;          ///< of the output
-  Tensor recomputed;        ///< output made again for the consumers that asked for it
-  std::string block_begin;  ///< name of the block that starts with this node
-  std::string block_end;    ///< name of the block that ends with this node
+  Tensor gradient;            ///< of the output
+  Tensor recomputed;          ///< output made again for the consumers that asked for it
+  std::string block_begin;    ///< name of the block that starts with this node
+  std::string block_end;      ///< name of the block that ends with this node
+  bool owes_weights = false;  ///< input gradients are done, weight gradients are not
 };
 
 namespace {
@@ -169,6 +170,8 @@ void Tape::backward(const Variable& output, Tensor gradient, WeightGradients whe
         node.operation->backward_weights(pass);
         node.operation.reset();
         node.gradient = Tensor();
+      } else {
+        node.owes_weights = true;
       }
     }
     node.recomputed = Tensor();
@@ -181,7 +184,8 @@ void Tape::backward(const Variable& output, Tensor gradient, WeightGradients whe
 void Tape::run_weight_gradients() {
   for (int index = static_cast<int>(nodes_.size()) - 1; index >= 0; --index) {
     Node& node = *nodes_[static_cast<std::size_t>(index)];
-    if (node.operation != nullptr && (node.gradient.defined() || node.operation->has_own_seed())) {
+    if (node.owes_weights) {
+      node.owes_weights = false;
       BackwardPass pass(*this, index, WeightGradients::kLater);
       node.operation->backward_weights(pass);
       node.operation.reset();

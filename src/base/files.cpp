@@ -31,17 +31,27 @@ class Descriptor {
   int value_;
 };
 
+/// Opening a pipe waits for somebody to write into it, unless told not to; for regular files it changes nothing.
+constexpr int kReadWithoutWaiting = O_RDONLY | O_NONBLOCK | O_NOCTTY;
+
+std::string_view kind_of(mode_t mode) {
+  if (S_ISDIR(mode)) {
+    return "a directory";
+  }
+  return S_ISFIFO(mode) ? "a pipe" : "a device";
+}
+
 std::size_t regular_file_size(int descriptor, const std::filesystem::path& path) {
   struct stat status {};
   require(::fstat(descriptor, &status) == 0, "{}: cannot read its size: {}", path.string(), std::strerror(errno));
-  require(S_ISREG(status.st_mode), "{}: is not a regular file", path.string());
+  require(S_ISREG(status.st_mode), "{}: is {}, not a regular file", path.string(), kind_of(status.st_mode));
   return static_cast<std::size_t>(status.st_size);
 }
 
 }  // namespace
 
 std::string read_file(const std::filesystem::path& path) {
-  const Descriptor file(path, O_RDONLY);
+  const Descriptor file(path, kReadWithoutWaiting);
   std::string contents(regular_file_size(file.value(), path), '\0');
   std::size_t done = 0;
   while (done < contents.size()) {
@@ -82,7 +92,7 @@ std::uint64_t available_disk_bytes(const std::filesystem::path& path) {
 }
 
 MappedFile::MappedFile(const std::filesystem::path& path) {
-  const Descriptor file(path, O_RDONLY);
+  const Descriptor file(path, kReadWithoutWaiting);
   size_ = regular_file_size(file.value(), path);
   if (size_ == 0) {
     return;

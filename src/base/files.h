@@ -10,7 +10,8 @@
 
 namespace flyover::base {
 
-/// The whole file as bytes. Throws Error naming the path if it is missing, unreadable or a directory.
+/// The whole file as bytes. Throws Error naming the path if it is missing, unreadable or not a regular file (a
+/// directory, a pipe, a device: never waits for one).
 std::string read_file(const std::filesystem::path& path);
 
 /// Writes `contents` to a temporary sibling, flushes it to the disk and renames it over `path`, so that a reader (or a
@@ -29,7 +30,8 @@ std::uint64_t available_disk_bytes(const std::filesystem::path& path);
 class MappedFile {
  public:
   MappedFile() = default;
-  /// Throws Error naming the path if it cannot be opened or mapped. An empty file gives an empty span.
+  /// Throws Error naming the path if it cannot be opened or mapped, or is not a regular file. An empty file gives an
+  /// empty span.
   explicit MappedFile(const std::filesystem::path& path);
   MappedFile(MappedFile&& other) noexcept;
   MappedFile& operator=(MappedFile&& other) noexcept;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
+#include <chrono>
 #include <cmath>
 #include <vector>
 
@@ -67,6 +69,31 @@ std::string format_count(std::int64_t count) {
     digits.insert(i, ",");
   }
   return digits;
+}
+
+std::optional<std::int64_t> parse_date(std::string_view text) {
+  constexpr std::string_view kForm = "dddd-dd-dd";
+  if (text.size() != kForm.size()) {
+    return std::nullopt;
+  }
+  for (std::size_t i = 0; i < kForm.size(); ++i) {
+    const bool is_digit = text[i] >= '0' && text[i] <= '9';
+    if (kForm[i] == 'd' ? !is_digit : text[i] != kForm[i]) {
+      return std::nullopt;
+    }
+  }
+  const auto number = [&](std::size_t begin, std::size_t length) {
+    int value = 0;
+    std::from_chars(text.data() + begin, text.data() + begin + length, value);
+    return value;
+  };
+  const std::chrono::year_month_day date{std::chrono::year(number(0, 4)),
+                                         std::chrono::month(static_cast<unsigned>(number(5, 2))),
+                                         std::chrono::day(static_cast<unsigned>(number(8, 2)))};
+  if (!date.ok()) {
+    return std::nullopt;
+  }
+  return std::chrono::seconds(std::chrono::sys_days(date).time_since_epoch()).count();
 }
 
 std::string format_duration(double seconds) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -20,6 +21,9 @@ std::string format_bytes(std::uint64_t bytes);
 
 /// 1234567 -> "1,234,567".
 std::string format_count(std::int64_t count);
+
+/// "2026-01-31" -> the seconds from 1970 to its midnight, UTC. Nothing if it is not a date of that form.
+std::optional<std::int64_t> parse_date(std::string_view text);
 
 /// 3725.0 -> "1h02m05s", 42.3 -> "42s".
 std::string format_duration(double seconds);

@@ -2,8 +2,9 @@
 
 #include <algorithm>
 
-#include <omp.h>
 #include <sched.h>
+
+#include "base/thread_pool.h"
 
 namespace flyover::base {
 
@@ -14,10 +15,8 @@ void parallel_for(int threads, std::int64_t count, LoopBody body) {
     }
     return;
   }
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
-  for (std::int64_t i = 0; i < count; ++i) {
-    body(i, omp_get_thread_num());
-  }
+  static ThreadPool pool;
+  pool.run(threads, count, body);
 }
 
 int available_cores() {

@@ -32,8 +32,8 @@ class LoopBody {
   void (*call_)(void*, std::int64_t, int);
 };
 
-/// Runs the body once for each item 0 .. count - 1, on up to `threads` threads (1 = on the calling thread, without
-/// OpenMP). Which thread takes which item is not fixed. The body must not throw.
+/// Runs the body once for each item 0 .. count - 1, on up to `threads` threads (1 = on the calling thread alone).
+/// Which thread takes which item is not fixed. The body must not throw.
 void parallel_for(int threads, std::int64_t count, LoopBody body);
 
 /// Cores this process may run on (its affinity mask).

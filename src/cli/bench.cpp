@@ -41,7 +41,30 @@ Json shape_config(const std::string& name) {
             {"tie_word_embeddings", true},
             {"max_position_embeddings", 8192}};
   }
-  base::require(name == "tiny", "--shape {}: not known (known: smollm2-135m, tiny)", name);
+  if (name == "v4-small") {
+    return {{"model_type", "deepseek_v4"},
+            {"vocab_size", 8192},
+            {"hidden_size", 512},
+            {"num_hidden_layers", 8},
+            {"num_attention_heads", 8},
+            {"head_dim", 64},
+            {"qk_rope_head_dim", 32},
+            {"q_lora_rank", 128},
+            {"o_groups", 2},
+            {"o_lora_rank", 128},
+            {"sliding_window", 128},
+            {"compress_ratios", {0, 0, 4, 128, 4, 128, 4, 128}},
+            {"index_n_heads", 8},
+            {"index_head_dim", 64},
+            {"index_topk", 512},
+            {"n_routed_experts", 32},
+            {"num_experts_per_tok", 6},
+            {"moe_intermediate_size", 256},
+            {"num_hash_layers", 2},
+            {"routed_scaling_factor", 1.5},
+            {"hc_mult", 4}};
+  }
+  base::require(name == "tiny", "--shape {}: not known (known: smollm2-135m, tiny, v4-small)", name);
   return {{"model_type", "llama"},
           {"vocab_size", 512},
           {"hidden_size", 128},
@@ -125,7 +148,7 @@ void add_bench(CLI::App& app, Action& action) {
   CLI::App* bench = app.add_subcommand("bench", "Measure speed as a fraction of this machine's ceilings");
   bench->require_subcommand(1);
   CLI::App* train = bench->add_subcommand("train", "Training steps of a model shape on random tokens");
-  train->add_option("--shape", options->shape, "smollm2-135m or tiny")->capture_default_str();
+  train->add_option("--shape", options->shape, "smollm2-135m, tiny or v4-small")->capture_default_str();
   train->add_option("--dtype", options->dtype, "all, bf16 or f32")->capture_default_str();
   train->add_option("--sequence-length", options->benchmark.sequence_length)->check(CLI::Range(2, 1 << 20));
   train->add_option("--step-tokens", options->benchmark.step_tokens)->check(CLI::PositiveNumber);

@@ -1,5 +1,7 @@
 #include "cli/device_options.h"
 
+#include <ctime>
+
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
@@ -8,8 +10,18 @@
 #include "checkpoint/model_weights.h"
 #include "devices/cpu/device.h"
 #include "devices/reference/device.h"
+#include "devices/reference/families.h"
 
 namespace flyover::cli {
+namespace {
+
+bool is_reference(const DeviceOptions& options) {
+  base::require(options.device == "cpu" || options.device == "reference",
+                "--device {}: not known (known: cpu, reference)", options.device);
+  return options.device == "reference";
+}
+
+}  // namespace
 
 void add_device_options(CLI::App& command, DeviceOptions& options) {
   command.add_option("--device", options.device, "cpu or reference")->capture_default_str();
@@ -19,11 +31,17 @@ void add_device_options(CLI::App& command, DeviceOptions& options) {
 }
 
 std::unique_ptr<devices::Device> make_device(const DeviceOptions& options) {
-  if (options.device == "reference") {
+  if (is_reference(options)) {
     return devices::reference::make_device();
   }
-  base::require(options.device == "cpu", "--device {}: not known (known: cpu, reference)", options.device);
   return devices::cpu::make_device(options.threads, devices::cpu::choose_instruction_set(options.instruction_set));
+}
+
+devices::KernelTable kernel_table(const DeviceOptions& options) {
+  if (is_reference(options)) {
+    return devices::reference::kernel_table();
+  }
+  return devices::cpu::kernel_table(devices::cpu::choose_instruction_set(options.instruction_set));
 }
 
 tensor::DType parse_dtype(const std::string& name) {
@@ -32,7 +50,7 @@ tensor::DType parse_dtype(const std::string& name) {
 }
 
 LoadedModel::LoadedModel(const std::string& path, const DeviceOptions& options, autograd::ParameterUse use)
-    : start(posttrain::open_model(path, "")),
+    : start(posttrain::open_model(path, {"", std::time(nullptr)})),
       device(make_device(options)),
       allocator(*device),
       stream(*device, allocator),

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "devices/device.h"
+#include "devices/kernel_table.h"
 #include "models/language_model.h"
 #include "posttrain/starting_model.h"
 #include "tensor/stream.h"
@@ -27,6 +28,8 @@ void add_device_options(CLI::App& command, DeviceOptions& options);
 
 /// Throws Error for a name that is not known.
 std::unique_ptr<devices::Device> make_device(const DeviceOptions& options);
+/// Its kernels, for planning.
+devices::KernelTable kernel_table(const DeviceOptions& options);
 tensor::DType parse_dtype(const std::string& name);
 
 /// A model directory loaded for use.

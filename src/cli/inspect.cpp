@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "base/threads.h"
 #include "checkpoint/model_weights.h"
 #include "cli/commands.h"
 #include "cli/device_options.h"
@@ -22,6 +23,8 @@
 
 namespace flyover::cli {
 namespace {
+
+constexpr std::int64_t kMostMicroBatchTokens = std::int64_t{1} << 24;  // for a plan whose tokens the host lists
 
 struct Options {
   std::string path;
@@ -147,14 +150,23 @@ int inspect_model(const Options& options) {
   const auto model = models::make_model(config, options.path + "/config.json");
   const models::ModelSummary& summary = model->summary();
   fmt::print("family      {}\nparameters  {}\nlayers      {}\nhidden      {}\nvocabulary  {}\n", summary.family,
-             base::format_count(model->parameters().elements()), summary.layers, summary.hidden_size,
-             summary.vocabulary_size);
+             base::format_count(model->parameters().elements() - summary.prediction_parameters), summary.layers,
+             summary.hidden_size, summary.vocabulary_size);
+  if (summary.prediction_parameters > 0) {
+    fmt::print("prediction  {} (the block that predicts the token after the next, in addition)\n",
+               base::format_count(summary.prediction_parameters));
+  }
+  if (summary.mixtures > 0) {
+    fmt::print(
+        "active      {} (that a token meets, output layer counted, embedding not)\nexperts     {} in {} layers\n",
+        base::format_count(summary.active_parameters), summary.experts, summary.mixtures);
+  }
   trainer::PlanRequest request;
   request.config = &config;
   request.config_source = options.path + "/config.json";
   request.dtype = parse_dtype(options.device.dtype);
-  request.like = devices::cpu::kernel_table(devices::cpu::choose_instruction_set(options.device.instruction_set));
-  request.threads = options.device.threads == 0 ? 2 : options.device.threads;
+  request.like = kernel_table(options.device);
+  request.threads = options.device.threads == 0 ? base::available_cores() : options.device.threads;
   for (std::int64_t tokens = 0; tokens < options.micro_batch_tokens;) {
     const std::int64_t length = std::min(options.sequence_length, options.micro_batch_tokens - tokens);
     request.micro_batch.document_lengths.push_back(length);
@@ -170,6 +182,12 @@ int inspect_model(const Options& options) {
   for (const auto policy : {RecomputePolicy::kNone, RecomputePolicy::kSelective, RecomputePolicy::kBlock}) {
     request.step.recompute = policy;
     const trainer::MemoryPlan plan = trainer::plan_memory(request);
+    if (policy == RecomputePolicy::kNone) {
+      fmt::print("FLOPs per token by kernel, forward and backward:\n");
+      for (const auto& [kernel, flops] : plan.flops_by_kernel) {
+        fmt::print("  {:<40}{:>12.3g}\n", kernel, flops);
+      }
+    }
     fmt::print("recompute: {} (a step on meta took {:.2f} s)\n{}", name_of(policy), plan.seconds,
                trainer::format_plan(plan));
   }
@@ -201,6 +219,13 @@ int inspect_device(const Options& options) {
   const trainer::HostMemory memory = trainer::host_memory();
   fmt::print("device   {} ({})\nmemory   {} available of {}\n", device->name(), device->description(),
              base::format_bytes(memory.available), base::format_bytes(memory.total));
+  if (options.device.device == "cpu") {
+    std::string names;
+    for (const auto set : devices::cpu::available_instruction_sets()) {
+      names += fmt::format("{}{}", names.empty() ? "" : " ", devices::cpu::name_of(set));
+    }
+    fmt::print("sets     {}\n", names);
+  }
   if (ceilings.f32_flops > 0) {
     fmt::print("f32      {:.0f} GFLOP/s\nbf16     {:.0f} GFLOP/s\nreading  {:.1f} GB/s\n", ceilings.f32_flops * 1e-9,
                ceilings.bf16_flops * 1e-9, ceilings.bytes_per_second * 1e-9);
@@ -222,7 +247,8 @@ void add_inspect(CLI::App& app, Action& action) {
   CLI::App* model = verb("model", "Parameters, and the memory and FLOPs of training", inspect_model);
   model->add_option("model", options->path, "Model directory (config.json is enough)")->required();
   model->add_option("--sequence-length", options->sequence_length)->check(CLI::PositiveNumber);
-  model->add_option("--micro-batch-tokens", options->micro_batch_tokens)->check(CLI::PositiveNumber);
+  model->add_option("--micro-batch-tokens", options->micro_batch_tokens)
+      ->check(CLI::Range(std::int64_t{1}, kMostMicroBatchTokens));
   add_device_options(*model, options->device);
   CLI::App* data = verb("data", "What a recipe trains on, trained tokens highlighted", inspect_data);
   data->add_option("recipe", options->path, "The recipe (YAML)")->required();

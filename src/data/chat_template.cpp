@@ -137,7 +137,8 @@ const jinja::Template& ChatTemplate::template_for(const Conversation& conversati
 }
 
 std::string ChatTemplate::render(const Conversation& conversation, bool add_generation_prompt,
-                                 const jinja::RenderOptions& options) const {
+                                 jinja::RenderOptions options) const {
+  options.now = options.now ? options.now : now_;
   return template_for(conversation)
       .render(variables_of(conversation, special_tokens_, add_generation_prompt), options)
       .text;
@@ -150,10 +151,12 @@ RenderedConversation ChatTemplate::render_for_training(const Conversation& conve
     end_of_turn.push_back(end_of_turn_);
   }
   const jinja::Template& chosen = template_for(conversation);
+  jinja::RenderOptions render = options.render;
+  render.now = render.now ? render.now : now_;
   const auto render_messages = [&](std::size_t count, bool add_generation_prompt) {
     Conversation beginning = conversation;
     beginning.messages.resize(count);
-    return chosen.render(variables_of(beginning, special_tokens_, add_generation_prompt), options.render);
+    return chosen.render(variables_of(beginning, special_tokens_, add_generation_prompt), render);
   };
   return find_training_spans(conversation.messages,
                              {chosen.name(), chosen.has_generation_blocks(), end_of_turn, options.last_turn_only},

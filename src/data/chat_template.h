@@ -66,7 +66,7 @@ class ChatTemplate {
 
   /// Throws Error for what the template refuses.
   std::string render(const Conversation& conversation, bool add_generation_prompt,
-                     const jinja::RenderOptions& options = {}) const;
+                     jinja::RenderOptions options = {}) const;
 
   /// The text and the spans that the assistant says (messages with train = false have none): the content with the
   /// end-of-turn token, without the header before it and the white space behind it. From the template's `generation`
@@ -74,6 +74,9 @@ class ChatTemplate {
   /// prompt of messages[0..i-1]. Throws Error naming the message where that does not hold (a template that rewrites
   /// history), where a turn lacks its end-of-turn token, and where nothing or everything would be learnt.
   RenderedConversation render_for_training(const Conversation& conversation, const TrainingOptions& options = {}) const;
+
+  /// What strftime_now shows: seconds since 1970, as UTC. Nothing: a template that asks for the date is refused.
+  void set_now(std::optional<std::int64_t> now) { now_ = now; }
 
   const std::string& source() const { return template_.source(); }
   const std::string& name() const { return template_.name(); }
@@ -88,6 +91,7 @@ class ChatTemplate {
   std::optional<jinja::Template> tool_template_;  ///< for conversations with tools
   SpecialTokens special_tokens_;
   std::string end_of_turn_;
+  std::optional<std::int64_t> now_;
 };
 
 }  // namespace flyover::data

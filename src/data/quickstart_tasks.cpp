@@ -1,6 +1,7 @@
 #include "data/quickstart_tasks.h"
 
 #include <array>
+#include <utility>
 
 #include <fmt/core.h>
 
@@ -16,11 +17,6 @@ const Words& people() {
   static const Words kPeople = {"Anna", "Tom", "Mia", "Ben", "Lena", "Paul", "Nora",  "Max",
                                 "Ida",  "Leo", "Eva", "Jan", "Rosa", "Emil", "Clara", "Otto"};
   return kPeople;
-}
-const Words& things() {
-  static const Words kThings = {"lamp", "box",  "ball", "cup",  "book", "key",   "hat",  "coin",
-                                "drum", "kite", "ring", "bell", "rope", "stone", "flag", "shoe"};
-  return kThings;
 }
 const Words& list_words() {
   static const Words kWords = {"sun",  "tree", "fish", "door", "milk", "hand", "bird", "snow", "road", "moon",
@@ -63,6 +59,27 @@ const std::array<Attribute, 4>& attributes() {
   return kAttributes;
 }
 
+/// A habit of a person: what a passage tells and a question asks for.
+struct Habit {
+  std::string_view told;   ///< "drinks"
+  std::string_view asked;  ///< "drink"
+  Words values;
+};
+
+const std::array<Habit, 8>& habits() {
+  static const std::array<Habit, 8> kHabits = {{
+      {"drinks", "drink", {"tea", "juice", "coffee", "cocoa", "cider", "water"}},
+      {"wears", "wear", {"boots", "gloves", "scarves", "mittens", "sandals", "glasses"}},
+      {"keeps", "keep", {"hens", "goats", "bees", "rabbits", "geese", "ponies"}},
+      {"reads", "read", {"novels", "letters", "poems", "maps", "comics", "tales"}},
+      {"grows", "grow", {"roses", "tulips", "onions", "carrots", "pumpkins", "grapes"}},
+      {"mends", "mend", {"nets", "bikes", "kettles", "radios", "roofs", "fences"}},
+      {"collects", "collect", {"coins", "stamps", "shells", "feathers", "spoons", "bottles"}},
+      {"paints", "paint", {"houses", "ships", "horses", "clouds", "flowers", "bridges"}},
+  }};
+  return kHabits;
+}
+
 /// Draws from one instance's stream of random numbers.
 class Draw {
  public:
@@ -94,27 +111,24 @@ std::uint64_t hash(std::string_view text) {
 }
 
 Instance make_passage(Draw& draw) {
-  constexpr std::size_t kOffers = 4;
-  const std::string_view seller = draw.word(people());
-  const Words what = draw.words(things(), kOffers);
-  std::array<std::uint64_t, kOffers> price{};
-  std::string offers;
-  for (std::size_t i = 0; i < kOffers; ++i) {
-    price[i] = 2 + draw.below(98);
-    offers += fmt::format("{}{} {}", i == 0 ? "" : ", ", what[i], price[i]);
+  constexpr std::size_t kTold = 4;
+  const std::string_view who = draw.word(people());
+  std::array<std::size_t, 8> order = {0, 1, 2, 3, 4, 5, 6, 7};
+  std::array<std::string_view, kTold> values;
+  std::string facts;
+  for (std::size_t i = 0; i < kTold; ++i) {
+    std::swap(order[i], order[i + draw.below(order.size() - i)]);
+    values[i] = draw.word(habits()[order[i]].values);
+    const std::string_view separator = i == 0 ? " " : i + 1 == kTold ? " and " : ", ";
+    facts += fmt::format("{}{} {}", separator, habits()[order[i]].told, values[i]);
   }
-  const std::string passage = fmt::format("{} writes the prices of the market: {}.", seller, offers);
-  const std::size_t asked = draw.below(kOffers);
-  // The text tells everything again in another order: that is where looking back is learned.
-  std::string retold;
-  for (std::size_t i = 0; i < kOffers; ++i) {
-    const std::size_t index = (asked + 3 * i) % kOffers;
-    retold += fmt::format("{}{} {}", i == 0 ? "" : ", ", what[index], price[index]);
-  }
-  // The whole question decides whether it is held out. A pair of thing and price must not: a model would learn which
-  // pairs are never asked for, and that they are never the answer.
-  const std::string question = fmt::format("{} What is the price of the {}?", passage, what[asked]);
-  return {question, fmt::format("{} {}", what[asked], price[asked]), fmt::format("{} Once more: {}.", passage, retold),
+  const std::size_t asked = draw.below(kTold);
+  const Habit& habit = habits()[order[asked]];
+  // The whole question decides whether it is held out. A pair of person and habit must not: a model would learn which
+  // pairs are never asked for.
+  const std::string passage = fmt::format("{}{}.", who, facts);
+  const std::string question = fmt::format("{} What does {} {}?", passage, who, habit.asked);
+  return {question, std::string(values[asked]), fmt::format("{} So {} {} {}.", passage, who, habit.told, values[asked]),
           hash(question)};
 }
 

@@ -32,12 +32,12 @@ using AllKernels =
     KernelList<MatMul, RmsNormForward, RmsNormBackward, RmsNormWeightGradient, AttentionForward, AttentionBackward,
                RopeTable, RopeApply, SwiGluForward, SwiGluBackward, GatherRows, ScatterRows, ScatterAddRows,
                LogProbability, CrossEntropy, WeightedSum, AdamW, SumOfSquares, ClipCoefficient, FindNonFinite, Fill,
-               Copy, Add, Scale, AddBias, SumRows, Sample, RouterForward, RouterBackward, RouterBalance, RouterBiasUpdate,
-               ExpertSort, GatherSum, GroupedMatMul, GroupedWeightGradient, HyperConnectionCoefficients,
-               HyperConnectionCoefficientsBackward, HyperConnectionWeightGradient, StreamCollapse,
-               StreamCollapseBackward, StreamExpand, StreamExpandBackward, CompressForward, CompressBackward,
-               CompressPositionGradient, SharedAttentionForward, SharedAttentionBackward, IndexerSelect, IndexerTarget,
-               IndexerLoss>;
+               Copy, Add, Scale, AddBias, SumRows, Sample, RouterForward, RouterBackward, RouterBalance,
+               RouterBiasUpdate, ExpertSort, GatherSum, GroupedMatMul, GroupedWeightGradient,
+               HyperConnectionCoefficients, HyperConnectionCoefficientsBackward, HyperConnectionWeightGradient,
+               StreamCollapse, StreamCollapseBackward, StreamExpand, StreamExpandBackward, CompressForward,
+               CompressBackward, CompressPositionGradient, SharedAttentionForward, SharedAttentionBackward,
+               IndexerSelect, IndexerTarget, IndexerLoss>;
 
 inline constexpr std::size_t kKernelCount = AllKernels::kCount;
 

@@ -42,8 +42,7 @@ struct Scale {
   ConstView x;  ///< [rows, width] bf16 | f32; last axis dense
   View y;       ///< [rows, width] as x
   float factor = 1.0f;
-  static constexpr auto fields =
-      std::tuple(in("x", &Scale::x), out("y", &Scale::y), scalar("factor", &Scale::factor));
+  static constexpr auto fields = std::tuple(in("x", &Scale::x), out("y", &Scale::y), scalar("factor", &Scale::factor));
   void check() const;
   Cost cost() const;
 };

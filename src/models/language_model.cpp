@@ -1,5 +1,7 @@
 #include "models/language_model.h"
 
+#include <numeric>
+
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -21,10 +23,12 @@ Initialisation usual_initialisation(const autograd::Parameter& parameter, double
   }
 }
 
-double training_flops(const ModelSummary& summary, std::int64_t tokens, std::int64_t visible_pairs) {
-  const double matrices = 6.0 * static_cast<double>(summary.matrix_parameters) * static_cast<double>(tokens);
-  const double attention = 12.0 * static_cast<double>(summary.layers * summary.heads * summary.head_dim) *
-                           static_cast<double>(visible_pairs);
+double LanguageModel::training_flops(std::span<const std::int64_t> document_lengths) const {
+  const ModelSummary& of = summary();
+  const auto tokens = std::accumulate(document_lengths.begin(), document_lengths.end(), std::int64_t{0});
+  const double matrices = 6.0 * static_cast<double>(of.matrix_parameters) * static_cast<double>(tokens);
+  const double attention = 12.0 * static_cast<double>(of.layers * of.heads * of.head_dim) *
+                           static_cast<double>(nn::causal_pairs(document_lengths));
   return matrices + attention;
 }
 

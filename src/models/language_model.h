@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,8 +25,10 @@ struct ModelSummary {
   std::int64_t heads = 0;
   std::int64_t head_dim = 0;
   std::int64_t max_position_embeddings = 0;
-  std::int64_t mixtures = 0;           ///< layers with a mixture of experts
-  std::int64_t experts = 0;            ///< of each
+  std::int64_t mixtures = 0;               ///< layers with a mixture of experts
+  std::int64_t experts = 0;                ///< of each
+  std::int64_t prediction_parameters = 0;  ///< elements of the block that predicts the token after the next
+  std::int64_t active_parameters = 0;  ///< elements that a token meets in the main model, its embedding row not counted
   std::int64_t matrix_parameters = 0;  ///< elements that each token is multiplied with: output layer yes, look-up no
 };
 
@@ -73,6 +76,9 @@ class LanguageModel {
     return {hidden_states(tape, batch), {}};
   }
   virtual std::vector<BalancedMixture> balanced_mixtures() const { return {}; }
+  /// FLOPs of training on documents of these lengths, for MFU: 6 per matrix parameter that a token meets (of experts
+  /// only the chosen ones), and 12 x heads x head_dim per layer for each pair of a query and a key that it sees.
+  virtual double training_flops(std::span<const std::int64_t> document_lengths) const;
   /// An empty cache for `slots` sequences of at most `capacity` tokens, in the type of the allocated parameters.
   virtual std::unique_ptr<nn::Cache> make_cache(tensor::Stream& stream, std::int64_t slots,
                                                 std::int64_t capacity) const = 0;
@@ -80,10 +86,6 @@ class LanguageModel {
 
 /// Norm weights 1, biases 0, the rest normal with this deviation.
 Initialisation usual_initialisation(const autograd::Parameter& parameter, double deviation);
-
-/// FLOPs of training on a batch, for MFU: 6 per matrix parameter and token, and 12 x heads x head_dim per layer for
-/// each (query, visible key) pair.
-double training_flops(const ModelSummary& summary, std::int64_t tokens, std::int64_t visible_pairs);
 
 /// The model that a configuration describes, with the names that `stored` knows (none: the family's usual ones).
 /// `source` names the file in messages. Throws Error naming what is not supported.

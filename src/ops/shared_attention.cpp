@@ -166,7 +166,8 @@ void indexer_loss(Tape& tape, const IndexerInputs& inputs, const Selection& sele
   tensor::Stream& stream = tape.stream();
   const Tensor target = stream.empty(selection.scores.shape(), selection.scores.dtype());
   stream.launch(kernels::IndexerTarget{by_head(attention_q, heads), entries.view(), log_sum_exp.view(),
-                                       selection.selected.view(), span.sequences.view(), target.view(), scale});
+                                       selection.selected.view(), span.sequences.view(), target.view(), scale,
+                                       span.visibility.ratio});
   const auto like = [&](const Variable& variable) {
     return stream.empty(variable.value.shape(), variable.value.dtype());
   };
@@ -185,6 +186,7 @@ void indexer_loss(Tape& tape, const IndexerInputs& inputs, const Selection& sele
   loss.dk = dk.view();
   loss.dweights = dweights.view();
   loss.coefficient = options.coefficient;
+  loss.ratio = span.visibility.ratio;
   stream.launch(loss);
   tape.record(std::make_unique<IndexerLossOperation>(std::array{dq, dk, dweights}), options.total,
               {inputs.q, inputs.k, inputs.weights});

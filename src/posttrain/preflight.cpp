@@ -7,7 +7,7 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "base/threads.h"
-#include "checkpoint/model_weights.h"
+#include "checkpoint/hub_directory_writer.h"
 #include "devices/cpu/device.h"
 #include "devices/reference/device.h"
 #include "devices/reference/families.h"
@@ -18,21 +18,43 @@ namespace {
 /// More tokens at once do not make steps faster, only larger.
 constexpr std::int64_t kUsefulMicroBatchTokens = 4096;
 
-/// `pattern` with * for any characters.
+/// `pattern` with * for any characters, each of which takes as few as the next part of the pattern allows.
 bool matches(std::string_view text, std::string_view pattern) {
-  if (pattern.empty()) {
-    return text.empty();
+  std::size_t at = 0, next = 0;
+  std::size_t after_star = std::string_view::npos, star_end = 0;  // the last *: what follows it, where it ends now
+  while (at < text.size()) {
+    if (next < pattern.size() && pattern[next] == '*') {
+      after_star = ++next;
+      star_end = at;
+    } else if (next < pattern.size() && pattern[next] == text[at]) {
+      ++next;
+      ++at;
+    } else if (after_star != std::string_view::npos) {
+      next = after_star;
+      at = ++star_end;
+    } else {
+      return false;
+    }
   }
-  if (pattern.front() == '*') {
-    return matches(text, pattern.substr(1)) || (!text.empty() && matches(text.substr(1), pattern));
-  }
-  return !text.empty() && text.front() == pattern.front() && matches(text.substr(1), pattern.substr(1));
+  return pattern.find_first_not_of('*', next) == std::string_view::npos;
 }
 
-bool matches_parameter(const autograd::ParameterSpec& spec, const std::string& pattern) {
-  return matches(spec.name, pattern) ||
-         std::any_of(spec.slices.begin(), spec.slices.end(),
-                     [&](const autograd::CheckpointSlice& slice) { return matches(slice.name, pattern); });
+/// Whether the pattern is for this parameter: by the names of all the checkpoint's tensors in it, or by its own. Throws
+/// Error where it is for some of those tensors only, because they share a storage and an update.
+bool matches_parameter(const autograd::ParameterSpec& spec, const std::string& pattern, std::size_t group) {
+  const autograd::CheckpointSlice* in = nullptr;
+  const autograd::CheckpointSlice* out = nullptr;
+  for (const autograd::CheckpointSlice& slice : spec.slices) {
+    (matches(slice.name, pattern) ? in : out) = &slice;
+  }
+  if (in == nullptr || out == nullptr) {
+    return in != nullptr || matches(spec.name, pattern);
+  }
+  base::fail(
+      "optimizer.parameter_groups[{}]: the pattern \"{}\" matches {} but not {}, and both are part of one parameter, "
+      "{}: "
+      "use a pattern that matches all of them",
+      group, pattern, in->name, out->name, spec.name);
 }
 
 devices::cpu::InstructionSet instruction_set(const recipe::Recipe& recipe) {
@@ -142,6 +164,24 @@ void fit_memory(const recipe::Recipe& recipe, recipe::Stage& stage, PreparedStag
   stage.batch.micro_batch_tokens = tokens;
 }
 
+/// Sums and products that are too large for 64 bits are the largest number that they hold.
+std::uint64_t saturating_sum(std::uint64_t a, std::uint64_t b) {
+  std::uint64_t sum = 0;
+  return __builtin_add_overflow(a, b, &sum) ? UINT64_MAX : sum;
+}
+std::uint64_t saturating_product(std::uint64_t a, std::uint64_t b) {
+  std::uint64_t product = 0;
+  return __builtin_mul_overflow(a, b, &product) ? UINT64_MAX : product;
+}
+
+/// Checkpoints that an uninterrupted stage writes at most: at intervals, for a new lowest validation loss, at the end.
+std::int64_t checkpoints_of(const recipe::Stage& stage, const PreparedStage& prepared) {
+  const std::int64_t steps = prepared.plan->steps();
+  const auto times = [&](std::int64_t every_steps) { return every_steps > 0 ? steps / every_steps : 0; };
+  const bool keeps_best = stage.checkpoint.keep_best && !prepared.data.validation.sequences.empty();
+  return times(stage.checkpoint.every_steps) + (keeps_best ? times(stage.validation.every_steps) : 0) + 1;
+}
+
 void require_tokens_in_vocabulary(const data::Dataset& dataset, std::int64_t vocabulary) {
   for (const data::Sequence& sequence : dataset.sequences) {
     for (const std::int32_t token : sequence.tokens) {
@@ -167,6 +207,8 @@ std::unique_ptr<devices::Device> make_device(const recipe::Recipe& recipe) {
 trainer::StepOptions step_options(const recipe::Stage& stage) {
   trainer::StepOptions options;
   options.max_grad_norm = stage.optimizer.max_grad_norm;
+  // DeepSeek-V4's own values at the end of its training (report, section 2.4); without effect on other models.
+  options.auxiliary = {.further_weight = 0.1, .balance_coefficient = 1e-4, .bias_update_speed = 1e-3};
   switch (stage.recompute) {
     case recipe::Recompute::kNone:
       options.recompute = autograd::RecomputePolicy::kNone;
@@ -179,6 +221,11 @@ trainer::StepOptions step_options(const recipe::Stage& stage) {
       break;
   }
   return options;
+}
+
+TemplateChoice template_choice(const recipe::Stage& stage) {
+  return {stage.chat_template,
+          stage.chat_template_date.empty() ? std::nullopt : base::parse_date(stage.chat_template_date)};
 }
 
 optim::Schedule make_schedule(const recipe::Schedule& schedule, std::int64_t total_steps) {
@@ -210,14 +257,15 @@ ParameterDecisions decide_parameters(const autograd::ParameterSet& parameters, c
     const autograd::ParameterRole role = parameter.spec.role;
     const bool decays = role != autograd::ParameterRole::kNorm && role != autograd::ParameterRole::kBias;
     optim::ParameterSettings settings{optimizer.learning_rate, decays ? optimizer.weight_decay : 0.0};
-    bool frozen = false;
+    // What no gradient of this stage reaches must not be moved by weight decay either.
+    bool frozen = !parameter.spec.has_gradient() || parameter.spec.own_loss_only;
     for (std::size_t i = 0; i < optimizer.parameter_groups.size(); ++i) {
       const recipe::ParameterGroup& group = optimizer.parameter_groups[i];
-      if (matches_parameter(parameter.spec, group.pattern)) {
+      if (matches_parameter(parameter.spec, group.pattern, i)) {
         used[i] = true;
         settings.learning_rate = group.learning_rate.value_or(settings.learning_rate);
         settings.weight_decay = group.weight_decay.value_or(settings.weight_decay);
-        frozen = group.frozen;
+        frozen = frozen || group.frozen;
         break;
       }
     }
@@ -233,6 +281,32 @@ ParameterDecisions decide_parameters(const autograd::ParameterSet& parameters, c
   return decisions;
 }
 
+checkpoint::ModelOutput model_output(const StartingModel& start) {
+  checkpoint::ModelOutput output;
+  if (start.directory) {
+    output.tokenizer_source = start.directory->path();
+  }
+  output.extra_files = start.extra_files;
+  return output;
+}
+
+std::uint64_t required_disk(const recipe::Recipe& recipe, const std::vector<PreparedStage>& prepared) {
+  std::uint64_t total = 0;
+  for (std::size_t i = 0; i < prepared.size(); ++i) {
+    const recipe::Stage& stage = recipe.stages[i];
+    checkpoint::ModelDirectoryContents beside_weights;
+    const checkpoint::ModelOutput output = model_output(prepared[i].start);
+    beside_weights.tokenizer_source = output.tokenizer_source;
+    beside_weights.extra_files = output.extra_files;
+    const std::uint64_t model = saturating_sum(prepared[i].memory.model_bytes,
+                                               checkpoint::required_bytes(*prepared[i].start.config, beside_weights));
+    const auto kept = static_cast<std::uint64_t>(std::min(stage.checkpoint.keep, checkpoints_of(stage, prepared[i])));
+    total = saturating_sum(total, saturating_product(2, model));
+    total = saturating_sum(total, saturating_product(kept + 2, prepared[i].memory.checkpoint_bytes));
+  }
+  return total;
+}
+
 std::vector<PreparedStage> prepare_stages(recipe::Recipe& recipe) {
   std::vector<PreparedStage> prepared;
   for (std::size_t i = 0; i < recipe.stages.size(); ++i) {
@@ -240,9 +314,9 @@ std::vector<PreparedStage> prepare_stages(recipe::Recipe& recipe) {
     const auto corpus = [&](std::int64_t samples) {
       return training_text(recipe.stages.front(), recipe.seed, samples);
     };
-    PreparedStage next{i > 0                 ? next_model(prepared.back().start, stage.chat_template)
-                       : recipe.model.random ? random_model(*recipe.model.random, stage.chat_template, corpus)
-                                             : open_model(recipe.model.path, stage.chat_template),
+    PreparedStage next{i > 0                 ? next_model(prepared.back().start, template_choice(stage))
+                       : recipe.model.random ? random_model(*recipe.model.random, template_choice(stage), corpus)
+                                             : open_model(recipe.model.path, template_choice(stage)),
                        {},
                        {},
                        {}};

@@ -1,9 +1,11 @@
 // Everything that is found out before training starts: a stage's model, data, order of batches, memory.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <vector>
 
+#include "checkpoint/model_weights.h"
 #include "data/batches.h"
 #include "devices/device.h"
 #include "models/language_model.h"
@@ -24,18 +26,27 @@ struct PreparedStage {
   trainer::MemoryPlan memory;
 };
 
+/// What is written beside the weights: tokenizer, template, generation settings.
+checkpoint::ModelOutput model_output(const StartingModel& start);
+
 tensor::DType compute_type(const recipe::Recipe& recipe);
 
 /// The device that the recipe names.
 std::unique_ptr<devices::Device> make_device(const recipe::Recipe& recipe);
 
+/// Bytes of disk that the run will take at most: of each stage, kept and half-written checkpoints, the model and the
+/// best model.
+std::uint64_t required_disk(const recipe::Recipe& recipe, const std::vector<PreparedStage>& prepared);
+
 /// Prepares every stage in order and fills in the micro-batches that the recipe leaves open. Throws Error.
 std::vector<PreparedStage> prepare_stages(recipe::Recipe& recipe);
 
+TemplateChoice template_choice(const recipe::Stage& stage);
 trainer::StepOptions step_options(const recipe::Stage& stage);
 optim::Schedule make_schedule(const recipe::Schedule& schedule, std::int64_t total_steps);
 
-/// What the optimizer does with each parameter, and which are frozen. Throws Error for a pattern that matches nothing.
+/// What the optimizer does with each parameter, and which are frozen. Throws Error for a pattern that matches nothing,
+/// or only some of the checkpoint's tensors in a parameter.
 struct ParameterDecisions {
   std::vector<optim::ParameterSettings> settings;
   std::vector<bool> frozen;

@@ -107,7 +107,7 @@ void report_preparation(const Run& run, std::size_t index, const PreparedStage& 
 std::unique_ptr<models::LanguageModel> load_model(Run& run, std::size_t index, PreparedStage& prepared) {
   const recipe::Stage& stage = run.recipe.stages[index];
   if (index > 0) {
-    prepared.start = open_model(run.model_path(index - 1), stage.chat_template);
+    prepared.start = open_model(run.model_path(index - 1), template_choice(stage));
   }
   auto model = make_model(prepared.start);
   const ParameterDecisions decisions = decide_parameters(model->parameters(), stage.optimizer);
@@ -135,15 +135,6 @@ void score(Run& run, const std::string& label, models::LanguageModel& model, con
     run.scores.emplace_back(
         label, evaluate::score_exact_match(model, *run.stream, start.tokenizer, *start.chat_template, options));
   }
-}
-
-checkpoint::ModelOutput model_output(const StartingModel& start) {
-  checkpoint::ModelOutput output;
-  if (start.directory) {
-    output.tokenizer_source = start.directory->path();
-  }
-  output.extra_files = start.extra_files;
-  return output;
 }
 
 trainer::TrainerOptions trainer_options(const Run& run, std::size_t index, std::int64_t total_steps) {
@@ -174,15 +165,8 @@ RunOutcome run_stage(Run& run, std::size_t index, PreparedStage& prepared) {
   const recipe::Optimizer& recipe_optimizer = stage.optimizer;
   optim::AdamWOptimizer optimizer(*run.stream, model->parameters(), decisions.settings,
                                   {recipe_optimizer.betas[0], recipe_optimizer.betas[1], recipe_optimizer.epsilon});
-  const std::uint64_t disk =
-      checkpoint::required_bytes(*prepared.start.config, {}) +
-      2 * checkpoint::model_bytes(*model, compute_type(run.recipe)) +
-      static_cast<std::uint64_t>(stage.checkpoint.keep + 2) * trainer::checkpoint_bytes(*model, optimizer);
   const trainer::CheckpointDirectory checkpoints(path / "checkpoints");
   const std::vector<std::int64_t> saved = checkpoints.steps();
-  if (saved.empty()) {
-    checkpoint::require_disk_space(path, disk);
-  }
   const bool first_of_instructions = !run.recipe.evaluate.empty() && run.is_last(index) && prepared.start.chat_template;
   if (first_of_instructions) {
     score(run, "raw", *model, prepared.start);
@@ -192,7 +176,7 @@ RunOutcome run_stage(Run& run, std::size_t index, PreparedStage& prepared) {
     resumed = checkpoints.load(saved.back(), *model, optimizer, *run.stream);
     run.say(fmt::format("stage {}: resumed after step {}", stage.name, resumed->step));
   }
-  trainer::MetricsFile metrics(run.directory->metrics_file(), stage.name, resumed ? resumed->step : 0);
+  trainer::MetricsFile metrics(run.directory->metrics_file(), stage.name, resumed ? resumed->step : -1);
   std::optional<trainer::TensorboardFile> tensorboard;
   if (stage.logging.tensorboard) {
     const auto now = std::chrono::system_clock::now().time_since_epoch();
@@ -265,6 +249,9 @@ RunOutcome run_recipe(const recipe::Recipe& recipe, const RunOptions& options) {
                   path.string());
   }
   std::vector<PreparedStage> prepared = prepare_stages(run.recipe);
+  if (!resuming) {
+    checkpoint::require_disk_space(path, required_disk(run.recipe, prepared));
+  }
   run.directory = std::make_unique<trainer::RunDirectory>(
       path, resuming ? trainer::RunDirectory::Mode::kResume : trainer::RunDirectory::Mode::kNew);
   if (!resuming) {

@@ -108,7 +108,7 @@ void describe_template(StartingModel& model, const fs::path& directory) {
   model.extra_files["generation_config.json"] = generation.dump(2) + "\n";
 }
 
-void apply_chat_template(StartingModel& model, const std::string& name, const fs::path& directory) {
+void choose_template(StartingModel& model, const std::string& name, const fs::path& directory) {
   if (name.empty()) {
     if (!directory.empty()) {
       model.chat_template = data::ChatTemplate::from_model_directory(directory);
@@ -126,7 +126,14 @@ void apply_chat_template(StartingModel& model, const std::string& name, const fs
   describe_template(model, directory);
 }
 
-void finish(StartingModel& model, const std::string& chat_template, const fs::path& directory) {
+void apply_template(StartingModel& model, const TemplateChoice& choice, const fs::path& directory) {
+  choose_template(model, choice.chat_template, directory);
+  if (model.chat_template) {
+    model.chat_template->set_now(choice.now);
+  }
+}
+
+void finish(StartingModel& model, const TemplateChoice& choice, const fs::path& directory) {
   const std::int64_t rows = base::get_integer(*model.config, "vocab_size", model.config_source);
   base::require(model.tokenizer.vocabulary_size() <= rows,
                 "{}: vocab_size {} is smaller than the tokenizer's {} tokens: they do not belong together",
@@ -139,7 +146,7 @@ void finish(StartingModel& model, const std::string& chat_template, const fs::pa
     const auto ids = token_ids(*generation, "eos_token_id", (directory / "generation_config.json").string());
     model.stop_tokens = ids.empty() ? model.stop_tokens : ids;
   }
-  apply_chat_template(model, chat_template, directory);
+  apply_template(model, choice, directory);
 }
 
 std::string read_tokenizer_json(const fs::path& directory) {
@@ -154,7 +161,7 @@ std::string read_tokenizer_json(const fs::path& directory) {
 
 }  // namespace
 
-StartingModel open_model(const fs::path& path, const std::string& chat_template) {
+StartingModel open_model(const fs::path& path, const TemplateChoice& choice) {
   auto directory = checkpoint::ModelDirectory::open(path);
   const std::string tokenizer_json = read_tokenizer_json(path);
   StartingModel model{std::make_shared<Json>(directory.config()),
@@ -168,11 +175,11 @@ StartingModel open_model(const fs::path& path, const std::string& chat_template)
                       {},
                       {}};
   model.directory.emplace(std::move(directory));
-  finish(model, chat_template, path);
+  finish(model, choice, path);
   return model;
 }
 
-StartingModel random_model(const recipe::RandomModel& random, const std::string& chat_template,
+StartingModel random_model(const recipe::RandomModel& random, const TemplateChoice& choice,
                            const std::function<std::string(std::int64_t)>& corpus) {
   std::string tokenizer_json;
   std::string source = "the trained tokenizer";
@@ -214,12 +221,12 @@ StartingModel random_model(const recipe::RandomModel& random, const std::string&
   }
   model.extra_files["tokenizer.json"] = tokenizer_json;
   model.extra_files["tokenizer_config.json"] = tokenizer_config.dump(2) + "\n";
-  finish(model, chat_template, {});
+  finish(model, choice, {});
   model.stored_vocabulary = 0;  // there are no stored weights that the vocabulary could outgrow
   return model;
 }
 
-StartingModel next_model(const StartingModel& previous, const std::string& chat_template) {
+StartingModel next_model(const StartingModel& previous, const TemplateChoice& choice) {
   StartingModel model{std::make_shared<Json>(*previous.config),
                       previous.config_source,
                       {},
@@ -230,7 +237,7 @@ StartingModel next_model(const StartingModel& previous, const std::string& chat_
                       previous.end_of_text,
                       previous.stop_tokens,
                       previous.extra_files};
-  apply_chat_template(model, chat_template, {});
+  apply_template(model, choice, {});
   model.stored_vocabulary = 0;
   return model;
 }

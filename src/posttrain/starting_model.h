@@ -1,6 +1,7 @@
 // What a stage starts from: configuration, weights or random ones, tokenizer and chat template.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <map>
@@ -34,17 +35,22 @@ struct StartingModel {
   std::map<std::string, std::string> extra_files;
 };
 
-/// Opens a model directory and applies a stage's `chat_template` (a built-in's name, a Jinja file, or empty for the
-/// model's own). Throws Error for what is missing or unusable.
-StartingModel open_model(const std::filesystem::path& path, const std::string& chat_template);
+/// How conversations shall become text.
+struct TemplateChoice {
+  std::string chat_template = {};                  ///< a built-in's name, a Jinja file, or empty for the model's own
+  std::optional<std::int64_t> now = std::nullopt;  ///< what the template sees as the date: seconds since 1970, UTC
+};
+
+/// Opens a model directory. Throws Error for what is missing or unusable.
+StartingModel open_model(const std::filesystem::path& path, const TemplateChoice& choice);
 
 /// The same for random weights; `corpus` gives the text that a tokenizer is trained on, where the recipe asks for one.
-StartingModel random_model(const recipe::RandomModel& model, const std::string& chat_template,
+StartingModel random_model(const recipe::RandomModel& model, const TemplateChoice& choice,
                            const std::function<std::string(std::int64_t samples)>& corpus);
 
 /// What the model that a stage will write is for the next stage, as far as tokenizer and template go: for checking the
 /// next stage's data before anything is trained. It has no directory.
-StartingModel next_model(const StartingModel& previous, const std::string& chat_template);
+StartingModel next_model(const StartingModel& previous, const TemplateChoice& choice);
 
 /// The model that it describes, under the names of its directory where it has one.
 std::unique_ptr<models::LanguageModel> make_model(const StartingModel& start);

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/text.h"
 
 namespace flyover::recipe {
 namespace {
@@ -83,6 +84,8 @@ void resolve_stage(Stage& stage, const Where& where) {
   where.require(is_stage_name(stage.name), "name",
                 fmt::format("expected at most 64 letters, digits, \"_\" and \"-\", starting with a letter, found {}",
                             quote(stage.name)));
+  where.require(stage.chat_template_date.empty() || base::parse_date(stage.chat_template_date), "chat_template_date",
+                fmt::format("expected a date such as 2026-01-31, found {}", quote(stage.chat_template_date)));
   resolve_data(stage.data, stage.algorithm, where.below("data"));
   check_optimizer(stage.optimizer, where.below("optimizer"));
   resolve_schedule(stage.schedule, where.below("schedule"));

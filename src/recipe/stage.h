@@ -96,7 +96,7 @@ struct Checkpoint {
 };
 
 struct Validation {
-  std::int64_t every_steps = 0;  ///< 0 = only at the end
+  std::int64_t every_steps = 0;  ///< and before the first step; 0 = only at the end
   std::int64_t max_tokens = 0;   ///< 0 = all
   friend bool operator==(const Validation&, const Validation&) = default;
 };
@@ -111,7 +111,8 @@ struct Stage {
   std::string name = {};  ///< the algorithm's where not given
   Algorithm algorithm = Algorithm::kSft;
   Data data;
-  std::string chat_template = {};  ///< a built-in or a Jinja file; empty = the model's own
+  std::string chat_template = {};       ///< a built-in or a Jinja file; empty = the model's own
+  std::string chat_template_date = {};  ///< "2026-01-31", what strftime_now shows; empty = asking for it is an error
   Optimizer optimizer;
   Schedule schedule;
   Batch batch;

@@ -20,6 +20,11 @@ const Section& section_of(const Stage*) {
            {.name = "chat_template",
             .documentation = "How conversations become text: the name of a built-in template or the path of a Jinja "
                              "file; empty = the model's own."}),
+       key(&Stage::chat_template_date,
+           {.name = "chat_template_date",
+            .documentation = "The date that a template sees which asks for today's (`strftime_now`), as in "
+                             "`2026-01-31`; empty = such a template is refused, because no two runs would be the "
+                             "same."}),
        key(&Stage::optimizer,
            {.name = "optimizer", .documentation = "How gradients become updates.", .required = true}),
        key(&Stage::schedule, {.name = "schedule",
@@ -81,7 +86,9 @@ const Section& section_of(const ParameterGroup*) {
       "Settings for the parameters whose name matches; what is not given is the optimizer's.",
       {key(&ParameterGroup::pattern, {.name = "pattern",
                                       .documentation = "The parameter's whole name; `*` stands for any characters, as "
-                                                       "in `\"*embed_tokens*\"`.",
+                                                       "in `\"*embed_tokens*\"`. Query, key and value projections of a "
+                                                       "layer are one parameter, gate and up projections another: a "
+                                                       "pattern must match all of them or none.",
                                       .range = not_empty(),
                                       .required = true}),
        key(&ParameterGroup::learning_rate, {.name = "learning_rate",
@@ -177,10 +184,11 @@ const Section& section_of(const Checkpoint*) {
 const Section& section_of(const Validation*) {
   static const Section section = {
       "When the loss on validation examples is computed.",
-      {key(&Validation::every_steps, {.name = "every_steps",
-                                      .documentation = "Steps between validations; 0 = only at the end.",
-                                      .range = at_least(0),
-                                      .aliases = {"eval_steps"}}),
+      {key(&Validation::every_steps,
+           {.name = "every_steps",
+            .documentation = "Steps between validations; the first is before the first step. 0 = only at the end.",
+            .range = at_least(0),
+            .aliases = {"eval_steps"}}),
        key(&Validation::max_tokens, {.name = "max_tokens",
                                      .documentation = "Validation tokens used, in whole sequences from the first; 0 = "
                                                       "all.",

@@ -11,6 +11,7 @@ namespace {
 constexpr std::size_t kAlignment = 64;
 constexpr std::size_t kSmallSegment = std::size_t{2} << 20;
 constexpr std::size_t kLargeSegment = std::size_t{32} << 20;
+constexpr std::size_t kMostBytes = std::size_t{1} << 62;  ///< so that rounding up does not overflow
 
 std::size_t round_up(std::size_t value, std::size_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
@@ -82,6 +83,7 @@ Allocator::Block* Allocator::allocate(std::size_t bytes, MemoryKind kind, device
   if (!waiting_.empty()) {
     collect_waiting();
   }
+  base::require(bytes <= kMostBytes, "{} bytes of memory for one tensor are more than any device has", bytes);
   const std::size_t size = std::max(round_up(bytes, kAlignment), kAlignment);
   FreeBlocks& free_blocks = free_[stream];
   Block wanted;

@@ -39,6 +39,10 @@ std::string_view type_name(const json& value) {
 }  // namespace
 
 json parse_document(std::string_view text, std::string_view source) {
+  // The library takes a NUL byte for the end of the text and would not look at what follows.
+  if (const std::size_t zero = text.find('\0'); zero != std::string_view::npos) {
+    base::fail("{}:{}: not valid JSON: a NUL byte", source, position(text, zero));
+  }
   try {
     return json::parse(text.begin(), text.end());
   } catch (const json::parse_error& error) {

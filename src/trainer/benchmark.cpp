@@ -75,7 +75,8 @@ TrainBenchmarkResult run_train_benchmark(models::LanguageModel& model, tensor::S
   optim::AdamWOptimizer optimizer(stream, model.parameters(),
                                   std::vector<optim::ParameterSettings>(model.parameters().all().size(), {1e-4, 0.1}),
                                   {});
-  const StepOptions options{benchmark.recompute, 1.0};
+  StepOptions options{benchmark.recompute, 1.0};
+  options.auxiliary = benchmark.auxiliary;
   stream.set_timing(true);
   for (std::int64_t step = 0; step <= benchmark.steps; ++step) {
     const auto batches =
@@ -96,7 +97,7 @@ TrainBenchmarkResult run_train_benchmark(models::LanguageModel& model, tensor::S
   const std::int64_t documents = std::max<std::int64_t>(benchmark.step_tokens / benchmark.sequence_length, 1);
   const std::int64_t tokens = documents * benchmark.sequence_length;
   const std::vector<std::int64_t> lengths(static_cast<std::size_t>(documents), benchmark.sequence_length);
-  const double flops = models::training_flops(model.summary(), tokens, nn::causal_pairs(lengths));
+  const double flops = model.training_flops(lengths);
   const double ceiling =
       benchmark.dtype == tensor::DType::kBf16 ? result.ceilings.bf16_flops : result.ceilings.f32_flops;
   result.tokens_per_second = static_cast<double>(tokens) / result.seconds_per_step;

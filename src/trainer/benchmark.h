@@ -11,6 +11,7 @@
 #include "devices/device.h"
 #include "models/language_model.h"
 #include "tensor/stream.h"
+#include "trainer/step.h"
 
 namespace flyover::trainer {
 
@@ -22,6 +23,7 @@ struct TrainBenchmark {
   std::int64_t steps = 3;  ///< timed; the fastest counts. One more runs before.
   tensor::DType dtype = tensor::DType::kBf16;
   autograd::RecomputePolicy recompute = autograd::RecomputePolicy::kNone;
+  AuxiliaryOptions auxiliary = {};
 };
 
 /// Where a step's time went, by kernel.
@@ -36,7 +38,7 @@ struct KernelShare {
 struct TrainBenchmarkResult {
   double seconds_per_step = 0;  ///< the fastest
   double tokens_per_second = 0;
-  double mfu = 0;              ///< models::training_flops against the ceiling of the type
+  double mfu = 0;              ///< LanguageModel::training_flops against the ceiling of the type
   devices::Ceilings ceilings;  ///< the best of measurements before and after
   tensor::MemoryStatistics memory;
   double bytes_per_parameter = 0;    ///< allocator peak over parameters

@@ -1,5 +1,7 @@
 #include "trainer/memory_plan.h"
 
+#include <algorithm>
+#include <array>
 #include <chrono>
 #include <fstream>
 
@@ -7,9 +9,11 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "checkpoint/model_weights.h"
 #include "devices/meta/device.h"
 #include "models/language_model.h"
 #include "optim/optimizer.h"
+#include "trainer/training_state.h"
 
 namespace flyover::trainer {
 
@@ -27,14 +31,27 @@ MemoryPlan plan_memory(const PlanRequest& request) {
                                   std::vector<optim::ParameterSettings>(model->parameters().all().size()), {});
   const Gradients gradients =
       compute_gradients(*model, stream, {request.micro_batch, request.micro_batch}, request.step);
+  std::array<tensor::KernelStatistics, kernels::kKernelCount> pass_statistics;
+  for (std::size_t i = 0; i < pass_statistics.size(); ++i) {
+    pass_statistics[i] = stream.statistics(static_cast<kernels::KernelId>(i));
+  }
   optimizer.step(1, 1.0, gradients.coefficient);
   const auto tokens = static_cast<std::int64_t>(request.micro_batch.tokens.size());
   MemoryPlan plan;
   plan.memory = allocator.statistics();
-  plan.flops_per_token =
-      models::training_flops(model->summary(), tokens, nn::causal_pairs(request.micro_batch.document_lengths)) /
-      static_cast<double>(tokens);
+  plan.flops_per_token = model->training_flops(request.micro_batch.document_lengths) / static_cast<double>(tokens);
+  for (std::size_t i = 0; i < kernels::kKernelCount; ++i) {
+    const auto id = static_cast<kernels::KernelId>(i);
+    if (const std::int64_t flops = pass_statistics[i].cost.flops; flops > 0) {
+      plan.flops_by_kernel.emplace_back(kernels::kernel_info(id).name,
+                                        static_cast<double>(flops) / static_cast<double>(2 * tokens));
+    }
+  }
+  std::sort(plan.flops_by_kernel.begin(), plan.flops_by_kernel.end(),
+            [](const auto& a, const auto& b) { return a.second > b.second; });
   plan.parameters = model->parameters().elements();
+  plan.checkpoint_bytes = checkpoint_bytes(*model, optimizer);
+  plan.model_bytes = checkpoint::model_bytes(*model, request.dtype);
   plan.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return plan;
 }

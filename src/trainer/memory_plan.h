@@ -1,9 +1,11 @@
-// How much memory a run will take: one step of the real program on the device without data.
+// How much memory and disk a run will take: one step of the real program on the device without data.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/json.h"
@@ -30,7 +32,11 @@ struct MemoryPlan {
   tensor::MemoryStatistics memory;
   double flops_per_token = 0;  ///< training, on this micro-batch
   std::int64_t parameters = 0;
-  double seconds = 0;  ///< that the planning took
+  /// What the kernels of forward and backward pass count per token, most first: recomputation included.
+  std::vector<std::pair<std::string_view, double>> flops_by_kernel;
+  std::uint64_t checkpoint_bytes = 0;  ///< on disk, each
+  std::uint64_t model_bytes = 0;       ///< on disk, the weights as they will be written
+  double seconds = 0;                  ///< that the planning took
 };
 
 /// Runs two micro-batches and an update of AdamW on `meta`.

@@ -19,7 +19,7 @@ using Metrics = std::vector<std::pair<std::string, double>>;
 class MetricsFile {
  public:
   /// Keeps the lines that a resumed run continues from: those of other stages, and those of `stage` up to `last_step`;
-  /// cut-off lines go.
+  /// cut-off lines go. A stage that starts from its beginning gives -1: nothing of it stays.
   MetricsFile(std::filesystem::path path, std::string stage, std::int64_t last_step);
   /// Throws Error if it cannot be written (disk full).
   void append(std::int64_t step, const Metrics& metrics);

@@ -41,8 +41,7 @@ std::vector<std::uint32_t> validation_indices(const data::Dataset& dataset, std:
 double flops_of(const models::LanguageModel& model, const std::vector<nn::PackedTokens>& micro_batches) {
   double flops = 0;
   for (const nn::PackedTokens& packed : micro_batches) {
-    flops += models::training_flops(model.summary(), static_cast<std::int64_t>(packed.tokens.size()),
-                                    nn::causal_pairs(packed.document_lengths));
+    flops += model.training_flops(packed.document_lengths);
   }
   return flops;
 }
@@ -67,10 +66,17 @@ void Trainer::resume_from(const CheckpointInfo& info) {
   base::require(info.step <= parts_.plan.steps(), "the checkpoint of step {} is behind the end of a run of {} steps",
                 info.step, parts_.plan.steps());
   info_ = info;
+  resumed_ = true;
 }
 
 Outcome Trainer::run() {
   std::int64_t saved_step = info_.step;
+  if (!resumed_ && !validation_batches_.empty() && options_.validation_every > 0) {
+    // Where it starts from is not a candidate for the best: nothing has been trained yet.
+    const double loss = evaluate_loss(parts_.model, parts_.stream, validation_batches_, options_.step);
+    record({{"validation/loss", loss}});
+    parts_.progress.note(fmt::format("step 0/{}  validation loss {:.4f}", parts_.plan.steps(), loss));
+  }
   while (info_.step < parts_.plan.steps()) {
     if (parts_.interruption.requested()) {
       if (saved_step != info_.step || info_.step == 0) {
@@ -110,6 +116,9 @@ void Trainer::train_step() {
   const double factor = optim::learning_rate_factor(options_.schedule, info_.step);
   if (gradients.finite()) {
     parts_.optimizer.step(info_.step + 1, factor, gradients.coefficient);
+    if (options_.step.auxiliary.bias_update_speed > 0) {
+      update_balance(parts_.model, parts_.stream, gradients.expert_load, options_.step.auxiliary.bias_update_speed);
+    }
   } else {
     handle_nonfinite(micro_batches, gradients);
     ++info_.skipped_steps;
@@ -147,6 +156,12 @@ void Trainer::train_step() {
                      {"time/data", data_done - begin},
                      {"time/forward_backward", backward_done - data_done},
                      {"time/optimizer", end - backward_done}};
+  if (gradients.further_loss > 0) {
+    metrics.emplace_back("loss/further", gradients.further_loss);
+  }
+  if (gradients.balance_loss > 0) {
+    metrics.emplace_back("loss/balance", gradients.balance_loss);
+  }
   if (report.mfu > 0) {
     metrics.emplace_back("mfu", report.mfu);
   }

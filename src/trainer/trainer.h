@@ -73,6 +73,7 @@ class Trainer {
   CheckpointInfo info_;
   std::vector<nn::PackedTokens> validation_batches_;
   double recent_seconds_per_token_ = 0;
+  bool resumed_ = false;
 };
 
 }  // namespace flyover::trainer

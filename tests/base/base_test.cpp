@@ -28,6 +28,26 @@ TEST(Text, NumbersAreWrittenForPeople) {
   EXPECT_EQ(format_duration(3725), "1h02m05s");
 }
 
+TEST(Text, DatesAreSecondsOfTheirMidnight) {
+  // Against `date --utc --date=... +%s`.
+  EXPECT_EQ(parse_date("1970-01-01"), 0);
+  EXPECT_EQ(parse_date("1969-12-31"), -86400);
+  EXPECT_EQ(parse_date("2026-01-31"), 1769817600);
+  EXPECT_EQ(parse_date("2024-02-29"), 1709164800);
+  EXPECT_EQ(parse_date("2000-02-29"), 951782400);
+  EXPECT_EQ(parse_date("2000-03-01"), 951868800);
+  EXPECT_EQ(parse_date("9999-12-31"), 253402214400);
+}
+
+TEST(Text, WhatIsNotADateIsNone) {
+  for (const char* text : {"", "2026-02-29", "1900-02-29", "2100-02-29", "2026-04-31", "2026-13-01", "2026-00-01",
+                           "2026-01-00", "2026-1-31", "26-01-31", "2026/01/31", "2026-01-31 ", " 2026-01-31",
+                           "2026-01-31T00", "-026-01-31", "2026-+1-31", "2026-01-3x", "20260131", "2026-01-1\xC2"}) {
+    EXPECT_EQ(parse_date(text), std::nullopt) << text;
+  }
+  EXPECT_EQ(parse_date(std::string_view("2026-01-3\0", 10)), std::nullopt);
+}
+
 TEST(Utf8, RoundTripsEveryCodePoint) {
   for (char32_t code_point = 0; code_point <= 0x10FFFF; ++code_point) {
     if (code_point >= 0xD800 && code_point <= 0xDFFF) {

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include "base/error.h"
 #include "support/shared_data.h"
@@ -40,6 +41,26 @@ TEST(Files, MissingFileIsNamed) {
   }
   EXPECT_THROW(read_file("/tmp"), Error);
   EXPECT_THROW(MappedFile("/tmp"), Error);
+}
+
+TEST(Files, PipesAndDevicesAreRefusedWithoutWaitingForThem) {
+  const tests::TemporaryDirectory directory;
+  const auto pipe = directory.path() / "pipe";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  const auto message_of = [](const auto& action) {
+    try {
+      action();
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string("no error");
+  };
+  // Nobody writes into the pipe: opening it as a file is opened would wait for ever.
+  EXPECT_EQ(message_of([&] { read_file(pipe); }), pipe.string() + ": is a pipe, not a regular file");
+  EXPECT_EQ(message_of([&] { MappedFile mapped(pipe); }), pipe.string() + ": is a pipe, not a regular file");
+  EXPECT_EQ(message_of([] { read_file("/dev/zero"); }), "/dev/zero: is a device, not a regular file");
+  EXPECT_EQ(message_of([] { MappedFile mapped("/dev/zero"); }), "/dev/zero: is a device, not a regular file");
+  EXPECT_EQ(message_of([] { read_file("/tmp"); }), "/tmp: is a directory, not a regular file");
 }
 
 TEST(Files, FreeSpaceIsThatOfTheNearestExistingParent) {

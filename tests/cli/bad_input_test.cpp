@@ -131,12 +131,40 @@ TEST_F(BadInput, Recipe) {
   expect_refused(recipe_text() + "memory_limit: 100KiB\n", {"needs", "memory"});
 }
 
+/// A model with so many parameters that no disk has room for its checkpoints. Planned without a byte of it; the memory
+/// that the recipe claims to have is more than its step would take.
+TEST_F(BadInput, Disk) {
+  const auto file = work_.path() / "recipe.yaml";
+  write_file(file, tiny_recipe(run_));
+  const ProcessResult result = run_flyover(
+      {"run", file.string(), "--set", "memory_limit=1000000TiB", "--set",
+       "model.random.config={model_type: llama, hidden_size: 65536, intermediate_size: 262144, num_hidden_layers: 100, "
+       "num_attention_heads: 512, num_key_value_heads: 8, rms_norm_eps: 1.0e-5}"});
+  EXPECT_EQ(result.exit_code, 2) << result.output;
+  EXPECT_THAT(result.output, testing::StartsWith("error: " + run_.string() + ": needs "));
+  EXPECT_THAT(result.output, HasSubstr("of disk space"));
+  EXPECT_THAT(result.output, HasSubstr("make room for"));
+  EXPECT_FALSE(fs::exists(run_)) << "something was written";
+}
+
+TEST_F(BadInput, TheTemplatesDate) {
+  write_file(model_ / "chat_template.jinja",
+             "{{ strftime_now('%Y') }}{% for m in messages %}{{ m.role }}: {{ m.content }}<|im_end|>{% endfor %}"
+             "{% if add_generation_prompt %}assistant: {% endif %}");
+  expect_refused(recipe_text(), {"chat_template_date"});
+  expect_refused(recipe_text() + "    chat_template_date: 31.1.2026\n",
+                 {"recipe.yaml:", "stages[0].chat_template_date", "2026-01-31", "31.1.2026"});
+}
+
 TEST_F(BadInput, CommandLine) {
   EXPECT_EQ(run_flyover({"rum"}).exit_code, 2);
   EXPECT_EQ(run_flyover({}).exit_code, 2);
   EXPECT_EQ(run_flyover({"run", "/nowhere.yaml"}).exit_code, 2);
   EXPECT_EQ(run_flyover({"generate", "--model", model_.string()}).exit_code, 2);
   EXPECT_EQ(run_flyover({"--help"}).exit_code, 0);
+  EXPECT_EQ(run_flyover({"inspect", "model", model_.string(), "--micro-batch-tokens", "9000000000000000000"}).exit_code,
+            2);
+  EXPECT_EQ(run_flyover({"inspect", "model", model_.string(), "--device", "gpu"}).exit_code, 2);
   const ProcessResult tokens = run_flyover(
       {"inspect", "logits", "--model", model_.string(), "--tokens", "1,x", "--out", (work_.path() / "o").string()});
   EXPECT_EQ(tokens.exit_code, 2);

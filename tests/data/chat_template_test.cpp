@@ -89,6 +89,17 @@ TEST(ChatTemplate, Llama3LooksAsPublished) {
               HasSubstr("no tools (use chatml)"));
 }
 
+TEST(ChatTemplate, TheDateIsTheOneThatIsSet) {
+  ChatTemplate dated("{{ strftime_now('%d %b %Y %H:%M') }} {{ messages[0].content }}", "t", {});
+  const Conversation given = conversation(Json::array({message("user", "Hi")}));
+  EXPECT_THAT(error_of([&] { dated.render(given, true); }), HasSubstr("chat_template_date"));
+  dated.set_now(1769817600);
+  EXPECT_EQ(dated.render(given, true), "31 Jan 2026 00:00 Hi");
+  EXPECT_EQ(dated.render(given, true, {.now = 0}), "01 Jan 1970 00:00 Hi") << "what a call says goes first";
+  dated.set_now(std::nullopt);
+  EXPECT_THAT(error_of([&] { dated.render(given, true); }), HasSubstr("strftime_now"));
+}
+
 TEST(ChatTemplate, PlainEndsTurnsWithTheModelsOwnEosToken) {
   const ChatTemplate plain = ChatTemplate::built_in("plain", {{"eos_token", "</s>"}});
   EXPECT_EQ(plain.render(conversation(kTwoTurns), true),

@@ -162,6 +162,11 @@ TEST(RecipeErrors, KeysThatContradictEachOtherAreNamed) {
        {"algorithm: sft", "algorithm: sft\n    name: 0",
         "r.yaml:5: stages[0].name: expected at most 64 letters, digits, \"_\" and \"-\", starting with a letter, "
         "found \"0\""},
+       {"algorithm: sft", "algorithm: sft\n    chat_template_date: 2026-02-30",
+        "r.yaml:5: stages[0].chat_template_date: expected a date such as 2026-01-31, found \"2026-02-30\""},
+       {"algorithm: sft", "algorithm: sft\n    chat_template_date: tomorrow",
+        "r.yaml:5: stages[0].chat_template_date: expected a date such as 2026-01-31, found \"tomorrow\""},
+       {"algorithm: sft", "algorithm: sft\n    chat_template_date: 2024-02-29", "no error"},
        {"stages:", "stages: []\nevaluate:", "r.yaml:5: evaluate[0].algorithm: unknown key; it belongs in stages[]"},
        {"model: models/small", "model: {}", "r.yaml:2: model: give either path or random"},
        {"model: models/small", "model: {path: a, random: {config: {}, tokenizer: t}}",

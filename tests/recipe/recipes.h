@@ -74,6 +74,7 @@ stages:
     on_nonfinite: skip
   - algorithm: sft
     chat_template: chatml
+    chat_template_date: 2026-01-31
     data:
       train: {path: gsm8k.jsonl, format: prompt_completion, prompt_field: question, completion_field: answer}
       validation_split: 0.1

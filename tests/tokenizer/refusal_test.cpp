@@ -46,6 +46,8 @@ TEST(Refusal, NamesUnsupportedComponentsAndTheirPath) {
 
 TEST(Refusal, NamesWhatIsMissingOrIllTyped) {
   EXPECT_THAT(message_of("{\n\"model\": }"), testing::StartsWith("t.json:2:10: not valid JSON"));
+  EXPECT_THAT(message_of(small_document("") + std::string("\n\0x", 3)),
+              testing::HasSubstr("not valid JSON: a NUL byte"));
   EXPECT_THAT(message_of("[]"), testing::HasSubstr("t.json: expected an object, found an array"));
   EXPECT_THAT(message_of("{}"), testing::HasSubstr("t.json: the key \"model\" is missing"));
   EXPECT_THAT(message_of(model(R"("merges": [])")), testing::HasSubstr("t.json: model: the key \"vocab\" is missing"));

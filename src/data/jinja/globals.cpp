@@ -69,7 +69,7 @@ Value strftime_now(Interpreter& interpreter, Arguments& arguments) {
   const std::string format = bound.string(0).value_or("");
   base::require(interpreter.options().now.has_value(),
                 "the template asks for the current date (strftime_now), which would make every run different: give "
-                "the date that it shall see");
+                "the date that it shall see (chat_template_date in the recipe)");
   const auto seconds = static_cast<std::time_t>(*interpreter.options().now);
   std::tm parts{};
   base::require(::gmtime_r(&seconds, &parts) != nullptr, "the time {} is out of range", *interpreter.options().now);

@@ -29,6 +29,15 @@ struct Avx2 {
   FLYOVER_INLINE Float first_lanes(std::int64_t count, Float a, Float b) {
     return _mm256_blendv_ps(b, a, _mm256_castsi256_ps(mask(count)));
   }
+  // Of normal numbers.
+  FLYOVER_INLINE Float exponent(Float a) {
+    const __m256i biased = _mm256_srli_epi32(_mm256_castps_si256(a), 23);
+    return _mm256_cvtepi32_ps(_mm256_sub_epi32(biased, _mm256_set1_epi32(127)));
+  }
+  FLYOVER_INLINE Float mantissa(Float a) {
+    const __m256i fraction_bits = _mm256_and_si256(_mm256_castps_si256(a), _mm256_set1_epi32(0x7FFFFF));
+    return _mm256_castsi256_ps(_mm256_or_si256(fraction_bits, _mm256_set1_epi32(0x3F800000)));
+  }
   FLYOVER_INLINE Float where_positive(Float condition, Float value) {
     return _mm256_and_ps(_mm256_cmp_ps(condition, zero(), _CMP_GT_OQ), value);
   }

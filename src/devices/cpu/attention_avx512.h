@@ -36,6 +36,9 @@ struct Avx512 {
   FLYOVER_INLINE Float first_lanes(std::int64_t count, Float a, Float b) {
     return _mm512_mask_blend_ps(mask(count), b, a);
   }
+  /// Exponent and mantissa in [1, 2) of positive numbers.
+  FLYOVER_INLINE Float exponent(Float a) { return _mm512_getexp_ps(a); }
+  FLYOVER_INLINE Float mantissa(Float a) { return _mm512_getmant_ps(a, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_src); }
   /// `value` in the lanes where `condition` is greater than zero, zeros elsewhere.
   FLYOVER_INLINE Float where_positive(Float condition, Float value) {
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(condition, zero(), _CMP_GT_OQ), value);

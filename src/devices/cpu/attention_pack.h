@@ -38,20 +38,21 @@ template <class E, class Rows>
 void pack_rows(const Rows& from, std::int64_t rows, std::int64_t padded_rows, const Shape& shape, std::uint32_t flip,
                float* to) {
   using Isa = typename E::Isa;
-  const std::int64_t words = padded_depth_words<E>(shape);
-  for (std::int64_t word = 0; word < words; word += Isa::kLanes) {
-    const std::int64_t left = shape.head_dim - word * E::kDepth;
-    float* out = to + word;
-    if (left > 0) {
-      Rows row = from;
-      for (std::int64_t i = 0; i < rows; ++i, out += words, row.next()) {
-        Isa::store(out, Isa::exclusive_or(load_words<E>(row.data + word * E::kDepth, left), flip));
-      }
+  constexpr std::int64_t kElements = Isa::kLanes * E::kDepth;  // of a vector
+  const std::int64_t words = padded_depth_words<E>(shape), whole = shape.head_dim / kElements * Isa::kLanes;
+  float* out = to;
+  Rows row = from;
+  for (std::int64_t i = 0; i < rows; ++i, out += words, row.next()) {
+    for (std::int64_t word = 0; word < whole; word += Isa::kLanes) {
+      Isa::store(out + word, Isa::exclusive_or(load_words<E>(row.data + word * E::kDepth, kElements), flip));
     }
-    for (; out < to + padded_rows * words; out += words) {
-      Isa::store(out, Isa::zero());
+    for (std::int64_t word = whole; word < words; word += Isa::kLanes) {
+      const std::int64_t left = shape.head_dim - word * E::kDepth;
+      Isa::store(out + word,
+                 left > 0 ? Isa::exclusive_or(load_words<E>(row.data + word * E::kDepth, left), flip) : Isa::zero());
     }
   }
+  std::fill_n(out, (padded_rows - rows) * words, 0.0f);
 }
 
 /// to [padded_rows / kDepth, padded_head_dim]: rows that are summed over. Says whether an element is not finite.

@@ -87,8 +87,9 @@ double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-/// FLOP/s of one run of about 0.3 ms on each thread.
-double peak_once(InstructionSet set, kernels::DType dtype, int threads) {
+}  // namespace
+
+double measure_peak(InstructionSet set, kernels::DType dtype, int threads) {
   constexpr std::int64_t kRounds = 50'000;
   float (*loop)(std::int64_t) = multiply_add_avx512;
   double operations = 24.0 * 16 * 2;
@@ -109,7 +110,7 @@ double peak_once(InstructionSet set, kernels::DType dtype, int threads) {
   return operations * kRounds * threads / seconds;
 }
 
-double bandwidth_once(const std::vector<std::uint64_t>& memory, int threads) {
+double measure_read_bandwidth(std::span<const std::uint64_t> memory, int threads) {
   constexpr std::int64_t kItems = 64;
   const std::size_t words = memory.size() / kItems;
   std::vector<std::uint64_t> sums(kItems);
@@ -125,10 +126,8 @@ double bandwidth_once(const std::vector<std::uint64_t>& memory, int threads) {
   const double seconds = now() - begin;
   volatile std::uint64_t keep = sums[0];
   static_cast<void>(keep);
-  return static_cast<double>(memory.size() * sizeof(std::uint64_t)) / seconds;
+  return static_cast<double>(kItems * words * sizeof(std::uint64_t)) / seconds;
 }
-
-}  // namespace
 
 Ceilings measure_ceilings(InstructionSet set, int threads) {
   constexpr int kRepetitions = 20;
@@ -139,13 +138,13 @@ Ceilings measure_ceilings(InstructionSet set, int threads) {
   for (int i = 0; i < kRepetitions; ++i) {
     for (const int used : {1, threads}) {
       const double share = static_cast<double>(threads) / used;
-      result.f32_flops = std::max(result.f32_flops, share * peak_once(set, kernels::DType::kF32, used));
-      result.bf16_flops = std::max(result.bf16_flops, share * peak_once(set, kernels::DType::kBf16, used));
+      result.f32_flops = std::max(result.f32_flops, share * measure_peak(set, kernels::DType::kF32, used));
+      result.bf16_flops = std::max(result.bf16_flops, share * measure_peak(set, kernels::DType::kBf16, used));
     }
   }
   const std::vector<std::uint64_t> memory(kMemoryBytes / sizeof(std::uint64_t), 1);
   for (int i = 0; i < 3; ++i) {
-    result.bytes_per_second = std::max(result.bytes_per_second, bandwidth_once(memory, threads));
+    result.bytes_per_second = std::max(result.bytes_per_second, measure_read_bandwidth(memory, threads));
   }
   return result;
 }

@@ -1,5 +1,6 @@
 #include <span>
 
+#include "devices/cpu/compressor_slots.h"
 #include "devices/cpu/families.h"
 #include "devices/cpu/row_access.h"
 #include "devices/cpu/vector_targets.h"
@@ -8,6 +9,7 @@
 #define HWY_TARGET_INCLUDE "devices/cpu/compressor.cpp"
 #include <hwy/foreach_target.h>
 
+#include "devices/cpu/compressor_pool.h"
 #include "devices/cpu/vector_math.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -16,158 +18,50 @@ namespace {
 
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
 
-/// Vectors of channels that are pooled together, so that what is read of a token is a few whole cache lines.
-constexpr int kVectors = 4;
-/// Slots between two looks at the largest gate.
-constexpr std::int64_t kSlotsPerBlock = 8;
 constexpr std::int64_t kEntriesPerSum = 128;
+/// Vectors of columns that the position gradient sums at once.
+constexpr int kVectors = 4;
 
-/// The table of rows and the windows behind it.
-struct Slots {
-  const std::int32_t* rows;
-  std::int64_t entries;
-  std::int64_t count;  ///< of one entry
-  std::int64_t window;
-
-  std::int64_t roles() const { return count / window; }
-  const std::int32_t* entry(std::int64_t e) const { return rows + e * count; }
-};
-
-/// Throws InternalError where a row does not exist, or an entry has none.
-Slots checked_slots(std::string_view kernel, const kernels::ConstView& rows, const kernels::ConstView& position_bias,
-                    std::int64_t tokens) {
-  const Slots slots{static_cast<const std::int32_t*>(rows.data), rows.size(0), rows.size(1), position_bias.size(0)};
-  for (std::int64_t e = 0; e < slots.entries; ++e) {
-    std::int32_t largest = -1;
-    for (std::int64_t s = 0; s < slots.count; ++s) {
-      largest = std::max(largest, slots.entry(e)[s]);
-    }
-    base::check(largest < tokens, "{}: row {} in entry {} of {} tokens", kernel, largest, e, tokens);
-    base::check(largest >= 0, "{}: entry {} has no row", kernel, e);
-  }
-  return slots;
-}
-
-/// What the slots of one entry are pooled from, at the channels of one item.
-struct Channels {
-  RowAccess<const float> values, gates, bias;
-  Slots slots;
-  std::int64_t width;  ///< channels of an entry
-
-  std::int64_t column(std::int64_t slot, std::int64_t channel) const { return slot / slots.window * width + channel; }
-  template <typename Lanes>
-  HWY_INLINE Vector gate(std::int64_t row, std::int64_t slot, std::int64_t column, Lanes lanes) const {
-    return hn::Add(load(gates[row] + column, lanes), load(bias[slot % slots.window] + column, lanes));
-  }
-};
-
-/// A softmax over slots that are seen once, in order (Milakov and Gimelshein, "Online normalizer calculation for
-/// softmax", 2018), one look at the largest gate a block of slots.
-struct Pool {
-  Vector largest, sum, weighted;
-};
-
-HWY_INLINE Pool empty_pool() {
-  return {hn::Set(Tag(), -std::numeric_limits<float>::infinity()), hn::Zero(Tag()), hn::Zero(Tag())};
-}
-
-template <typename Lanes>
-HWY_INLINE void pool_block(const Channels& from, const std::int32_t* rows, std::int64_t begin, std::int64_t end,
-                           std::int64_t channel, Lanes lanes, Pool& pool) {
-  Vector largest = pool.largest;
-  for (std::int64_t s = begin; s < end; ++s) {
-    if (rows[s] >= 0) {
-      largest = hn::Max(largest, from.gate(rows[s], s, from.column(s, channel), lanes));
-    }
-  }
-  if (begin > 0) {
-    // Where no slot has been seen yet there is nothing to scale (and infinities would make a NaN of it).
-    const auto seen = hn::Ne(pool.largest, hn::Set(Tag(), -std::numeric_limits<float>::infinity()));
-    const Vector factor = hn::IfThenElseZero(seen, exponential(hn::Sub(pool.largest, largest)));
-    pool.sum = hn::Mul(pool.sum, factor);
-    pool.weighted = hn::Mul(pool.weighted, factor);
-  }
-  pool.largest = largest;
-  for (std::int64_t s = begin; s < end; ++s) {
-    if (rows[s] >= 0) {
-      const std::int64_t column = from.column(s, channel);
-      const Vector power = exponential(hn::Sub(from.gate(rows[s], s, column, lanes), largest));
-      pool.sum = hn::Add(pool.sum, power);
-      pool.weighted = hn::MulAdd(power, load(from.values[rows[s]] + column, lanes), pool.weighted);
-    }
-  }
-}
-
-/// Calls body(v, channel, lanes) for each vector of channels from `begin`, at most kVectors of them.
+/// Calls body(entry, scratch) for every entry, with Pools::floats(width) of scratch.
 template <typename Body>
-HWY_INLINE void for_each_channel(std::int64_t begin, std::int64_t width, const Body& body) {
-  int v = 0;
-  for_each_vector(std::min(kVectors * kLanes, width - begin),
-                  [&](std::int64_t i, auto lanes) FLYOVER_VECTOR_BODY { body(v++, begin + i, lanes); });
-}
-
-HWY_INLINE void pool_entry(const Channels& from, std::int64_t entry, std::int64_t begin, Pool (&pools)[kVectors]) {
-  for (Pool& pool : pools) {
-    pool = empty_pool();
-  }
-  const std::int32_t* const rows = from.slots.entry(entry);
-  for (std::int64_t s = 0; s < from.slots.count; s += kSlotsPerBlock) {
-    const std::int64_t end = std::min(s + kSlotsPerBlock, from.slots.count);
-    for_each_channel(begin, from.width, [&](int v, std::int64_t channel, auto lanes) FLYOVER_VECTOR_BODY {
-      pool_block(from, rows, s, end, channel, lanes, pools[v]);
-    });
-  }
-}
-
-/// Calls body(entry, first_channel) for all channels of all entries, in groups of kVectors vectors.
-template <typename Body>
-void for_each_group(int threads, const Slots& slots, std::int64_t width, const Body& body) {
+void for_each_entry(const LaunchContext& context, std::byte* scratch, const Slots& slots, std::int64_t width,
+                    const Body& body) {
   const std::int64_t per_item = rows_per_block(2 * slots.count * width);
-  base::parallel_for(threads, blocks_of(slots.entries, per_item), [&](std::int64_t item) HWY_ATTR {
+  base::parallel_for(context.threads, blocks_of(slots.entries, per_item), [&](std::int64_t item, int thread) HWY_ATTR {
+    float* const floats = reinterpret_cast<float*>(scratch) + thread * Pools::floats(width);
     const std::int64_t end = std::min(slots.entries, (item + 1) * per_item);
     for (std::int64_t entry = item * per_item; entry < end; ++entry) {
-      for (std::int64_t channel = 0; channel < width; channel += kVectors * kLanes) {
-        body(entry, channel);
-      }
+      body(entry, floats);
     }
   });
 }
 
 template <typename Kernel>
-Channels channels_of(const Kernel& kernel, std::int64_t width) {
+Slots slots_of(const Kernel& kernel) {
   check_is_f32(kernel.kName, kernel.values);
-  return {rows_of<const float>(kernel.values), rows_of<const float>(kernel.gates),
-          rows_of<const float>(kernel.position_bias),
-          checked_slots(kernel.kName, kernel.rows, kernel.position_bias, kernel.values.size(0)), width};
+  return compressor::checked_slots(kernel.kName, kernel.rows, kernel.position_bias, kernel.values.size(0));
 }
 
 void compress_forward(const kernels::CompressForward& kernel, const LaunchContext& context) {
-  const Channels from = channels_of(kernel, kernel.y.size(1));
+  const Slots slots = slots_of(kernel);
+  const Tensors tensors{rows_of<const float>(kernel.values),
+                        rows_of<const float>(kernel.gates),
+                        rows_of<const float>(kernel.position_bias),
+                        {},
+                        {},
+                        kernel.y.size(1)};
   with_element_type(kernel.kName, kernel.y.dtype, [&]<typename T>(T) {
     const auto y = rows_of<T>(kernel.y);
-    for_each_group(context.threads, from.slots, from.width, [&](std::int64_t entry, std::int64_t begin) HWY_ATTR {
-      Pool pools[kVectors];
-      pool_entry(from, entry, begin, pools);
-      for_each_channel(begin, from.width, [&](int v, std::int64_t channel, auto lanes) FLYOVER_VECTOR_BODY {
-        store(hn::Div(pools[v].weighted, pools[v].sum), y[entry] + channel, lanes);
+    for_each_entry(context, context.workspace, slots, y.width, [&](std::int64_t entry, float* scratch) HWY_ATTR {
+      const Pools pools(scratch, y.width);
+      pool_entry(tensors, slots, entry, pools);
+      T* const to = y[entry];
+      for_each_vector(y.width, [&](std::int64_t channel, auto lanes) FLYOVER_VECTOR_BODY {
+        const Pool pool = pools.get(channel);
+        store(hn::Div(pool.weighted, pool.sum), to + channel, lanes);
       });
     });
   });
-}
-
-/// For every token and role whether it has a slot. Throws InternalError where it has two.
-std::span<const std::uint8_t> used_tokens(std::string_view kernel, const Slots& slots, std::span<std::uint8_t> used) {
-  std::fill(used.begin(), used.end(), std::uint8_t{0});
-  for (std::int64_t e = 0; e < slots.entries; ++e) {
-    for (std::int64_t s = 0; s < slots.count; ++s) {
-      if (const std::int64_t row = slots.entry(e)[s]; row >= 0) {
-        std::uint8_t& place = used[static_cast<std::size_t>(row * slots.roles() + s / slots.window)];
-        base::check(place == 0, "{}: token {} has two slots of role {}", kernel, row, s / slots.window);
-        place = 1;
-      }
-    }
-  }
-  return used;
 }
 
 /// 0 for the tokens and roles without a slot.
@@ -185,40 +79,92 @@ void clear_unused(const kernels::CompressBackward& kernel, std::span<const std::
   });
 }
 
-void compress_backward(const kernels::CompressBackward& kernel, const LaunchContext& context) {
-  const Channels from = channels_of(kernel, kernel.dy.size(1));
-  const auto used = used_tokens(kernel.kName, from.slots,
-                                {reinterpret_cast<std::uint8_t*>(context.workspace),
-                                 static_cast<std::size_t>(kernel.values.size(0) * from.slots.roles())});
-  clear_unused(kernel, used, from.slots.roles(), context);
-  with_element_type(kernel.kName, kernel.dy.dtype, [&]<typename T>(T) {
-    const auto dy = rows_of<const T>(kernel.dy);
-    const auto dvalues = rows_of<float>(kernel.dvalues), dgates = rows_of<float>(kernel.dgates);
-    for_each_group(context.threads, from.slots, from.width, [&](std::int64_t entry, std::int64_t begin) HWY_ATTR {
-      Pool pools[kVectors];
-      pool_entry(from, entry, begin, pools);
-      Vector scale[kVectors], pooled[kVectors];
-      for_each_channel(begin, from.width, [&](int v, std::int64_t channel, auto lanes) FLYOVER_VECTOR_BODY {
-        pooled[v] = hn::Div(pools[v].weighted, pools[v].sum);
-        scale[v] = hn::Div(load(dy[entry] + channel, lanes), pools[v].sum);
+/// The gradients of some slots at one vector of channels.
+template <int kCount, typename Lanes>
+HWY_INLINE void slot_gradients(const Slot (&slots)[kSlotsAtOnce], int given, std::int64_t channel, Lanes lanes,
+                               const Powers& powers, const Pool& pool, Vector dy) {
+  const int count = kCount > 0 ? kCount : given;
+  const Vector scale = hn::Div(dy, pool.sum), pooled = hn::Div(pool.weighted, pool.sum);
+#pragma GCC unroll 8
+  for (int s = 0; s < count; ++s) {
+    const Vector dvalue = hn::Mul(powers.of[s], scale);
+    const Vector difference = hn::Sub(load(slots[s].value + channel, lanes), pooled);
+    store(dvalue, slots[s].dvalue + channel, lanes);
+    store(hn::Mul(dvalue, difference), slots[s].dgate + channel, lanes);
+  }
+}
+
+/// The gradients of an entry, from the pools of all of its slots.
+template <typename T>
+HWY_INLINE void entry_gradients(const Tensors& tensors, const Slots& all, std::int64_t entry, const Pools& pools,
+                                const T* dy) {
+  SlotReader reader(tensors, all, entry);
+  Slot slots[kSlotsAtOnce];
+  for (int count = reader.read(slots); count > 0; count = reader.read(slots)) {
+    with_count(count, [&]<int kCount>(std::integral_constant<int, kCount>) FLYOVER_VECTOR_BODY {
+      for_each_vector(tensors.width, [&](std::int64_t channel, auto lanes) FLYOVER_VECTOR_BODY {
+        const Pool pool = pools.get(channel);
+        // No gate is above the largest of all: the powers are relative to it.
+        const Powers powers = powers_of<kCount>(slots, count, channel, lanes, pool.largest);
+        slot_gradients<kCount>(slots, count, channel, lanes, powers, pool, load(dy + channel, lanes));
       });
-      const std::int32_t* const rows = from.slots.entry(entry);
-      for (std::int64_t s = 0; s < from.slots.count; ++s) {
-        const std::int64_t row = rows[s];
-        if (row < 0) {
-          continue;
-        }
-        for_each_channel(begin, from.width, [&](int v, std::int64_t channel, auto lanes) FLYOVER_VECTOR_BODY {
-          const std::int64_t column = from.column(s, channel);
-          const Vector power = exponential(hn::Sub(from.gate(row, s, column, lanes), pools[v].largest));
-          const Vector dvalue = hn::Mul(power, scale[v]);
-          const Vector difference = hn::Sub(load(from.values[row] + column, lanes), pooled[v]);
-          store(dvalue, dvalues[row] + column, lanes);
-          store(hn::Mul(dvalue, difference), dgates[row] + column, lanes);
-        });
-      }
+    });
+  }
+}
+
+/// The gradients of an entry of kSlotsAtOnce slots: no need to compute the powers a second time.
+template <typename T>
+HWY_INLINE void small_entry_gradients(const Tensors& tensors, const Slots& all, std::int64_t entry, const T* dy) {
+  SlotReader reader(tensors, all, entry);
+  Slot slots[kSlotsAtOnce];
+  const int count = reader.read(slots);
+  with_count(count, [&]<int kCount>(std::integral_constant<int, kCount>) FLYOVER_VECTOR_BODY {
+    for_each_vector(tensors.width, [&](std::int64_t channel, auto lanes) FLYOVER_VECTOR_BODY {
+      const Powers powers = powers_of<kCount>(slots, count, channel, lanes, lowest());
+      Pool pool{powers.largest, hn::Zero(Tag()), hn::Zero(Tag())};
+      add_slots<kCount>(slots, count, channel, lanes, powers, pool);
+      slot_gradients<kCount>(slots, count, channel, lanes, powers, pool, load(dy + channel, lanes));
     });
   });
+}
+
+/// Bytes for used_tokens, whole cache lines.
+std::size_t used_bytes(const kernels::CompressBackward& kernel) {
+  const std::int64_t roles = kernel.rows.size(1) / kernel.position_bias.size(0);
+  return static_cast<std::size_t>(blocks_of(kernel.values.size(0) * roles, 64) * 64);
+}
+
+void compress_backward(const kernels::CompressBackward& kernel, const LaunchContext& context) {
+  const Slots slots = slots_of(kernel);
+  const Tensors tensors{rows_of<const float>(kernel.values),
+                        rows_of<const float>(kernel.gates),
+                        rows_of<const float>(kernel.position_bias),
+                        rows_of<float>(kernel.dvalues),
+                        rows_of<float>(kernel.dgates),
+                        kernel.dy.size(1)};
+  const std::span used(reinterpret_cast<std::uint8_t*>(context.workspace), used_bytes(kernel));
+  clear_unused(kernel, compressor::used_tokens(kernel.kName, slots, used), slots.roles(), context);
+  with_element_type(kernel.kName, kernel.dy.dtype, [&]<typename T>(T) {
+    const auto dy = rows_of<const T>(kernel.dy);
+    for_each_entry(context, context.workspace + used.size(), slots, dy.width,
+                   [&](std::int64_t entry, float* scratch) HWY_ATTR {
+                     if (slots.count <= kSlotsAtOnce) {
+                       small_entry_gradients(tensors, slots, entry, dy[entry]);
+                     } else {
+                       const Pools pools(scratch, dy.width);
+                       pool_entry(tensors, slots, entry, pools);
+                       entry_gradients(tensors, slots, entry, pools, dy[entry]);
+                     }
+                   });
+  });
+}
+
+/// Calls body(v, column, lanes) for each vector of columns from `begin`, at most kVectors of them.
+template <typename Body>
+HWY_INLINE void for_each_column(std::int64_t begin, std::int64_t end, const Body& body) {
+  int v = 0;
+  for_each_vector(std::min(kVectors * kLanes, end - begin),
+                  [&](std::int64_t i, auto lanes) FLYOVER_VECTOR_BODY { body(v++, begin + i, lanes); });
 }
 
 /// The sum over the entries [begin, end) at one window position and the columns of one group, added to `totals`.
@@ -228,7 +174,7 @@ HWY_INLINE void add_positions(const RowAccess<const float>& dgates, const Slots&
   Vector sums[kVectors] = {hn::Zero(Tag()), hn::Zero(Tag()), hn::Zero(Tag()), hn::Zero(Tag())};
   for (std::int64_t e = begin; e < end; ++e) {
     if (const std::int64_t row = slots.entry(e)[slot]; row >= 0) {
-      for_each_channel(column, last_column, [&](int v, std::int64_t c, auto lanes) FLYOVER_VECTOR_BODY {
+      for_each_column(column, last_column, [&](int v, std::int64_t c, auto lanes) FLYOVER_VECTOR_BODY {
         sums[v] = hn::Add(sums[v], load(dgates[row] + c, lanes));
       });
     }
@@ -240,7 +186,8 @@ HWY_INLINE void add_positions(const RowAccess<const float>& dgates, const Slots&
 
 void compress_position_gradient(const kernels::CompressPositionGradient& kernel, const LaunchContext& context) {
   check_is_f32(kernel.kName, kernel.dgates);
-  const Slots slots = checked_slots(kernel.kName, kernel.rows, kernel.dposition_bias, kernel.dgates.size(0));
+  const Slots slots =
+      compressor::checked_slots(kernel.kName, kernel.rows, kernel.dposition_bias, kernel.dgates.size(0));
   const auto dgates = rows_of<const float>(kernel.dgates);
   const auto dposition_bias = rows_of<float>(kernel.dposition_bias);
   const std::int64_t width = dgates.width / slots.roles(), groups = blocks_of(width, kVectors * kLanes);
@@ -252,16 +199,22 @@ void compress_position_gradient(const kernels::CompressPositionGradient& kernel,
       add_positions(dgates, slots, slot, e, std::min(slots.entries, e + kEntriesPerSum), column, last_column, totals);
     }
     float* const to = dposition_bias[slot % slots.window];
-    for_each_channel(column, last_column, [&](int v, std::int64_t c, auto lanes) FLYOVER_VECTOR_BODY {
+    for_each_column(column, last_column, [&](int v, std::int64_t c, auto lanes) FLYOVER_VECTOR_BODY {
       store(hn::Add(load(to + c, lanes), totals[v]), to + c, lanes);
     });
   });
 }
 
+std::size_t pools_bytes(std::int64_t width, int threads) {
+  return static_cast<std::size_t>(threads * Pools::floats(width)) * sizeof(float);
+}
+
 void add_kernels(KernelTable& table) {
-  table.set<kernels::CompressForward>(compress_forward);
-  table.set<kernels::CompressBackward>(compress_backward, [](const kernels::CompressBackward& kernel, int) {
-    return static_cast<std::size_t>(kernel.values.size(0) * (kernel.rows.size(1) / kernel.position_bias.size(0)));
+  table.set<kernels::CompressForward>(compress_forward, [](const kernels::CompressForward& kernel, int threads) {
+    return pools_bytes(kernel.y.size(1), threads);
+  });
+  table.set<kernels::CompressBackward>(compress_backward, [](const kernels::CompressBackward& kernel, int threads) {
+    return used_bytes(kernel) + pools_bytes(kernel.dy.size(1), threads);
   });
   table.set<kernels::CompressPositionGradient>(compress_position_gradient);
 }

@@ -20,7 +20,6 @@ constexpr std::int64_t kItemRows = 768;
 constexpr std::int64_t kItemColumns = 576;
 constexpr std::int64_t kSmallestItemRows = 96;
 constexpr std::int64_t kSmallestItemColumns = 128;
-constexpr std::int64_t kItemsPerThread = 4;
 constexpr std::size_t kSlabBytes = 512u << 10;
 constexpr std::int64_t kSerialOperations = 200'000;  // below, starting threads costs more than it gives
 
@@ -73,6 +72,15 @@ Extent product_extent(const kernels::GroupedMatMul& kernel, std::int64_t rows) {
 }
 Extent product_extent(const kernels::GroupedWeightGradient& kernel, std::int64_t rows) {
   return {kernel.a.size(1), kernel.b.size(1), rows};
+}
+
+/// Into so many items the work of a thread is cut, if not by itself into more. Cutting the rows of a group costs
+/// little; cutting its weight gradient costs packing its long rows more than once.
+constexpr std::int64_t items_per_thread(const kernels::GroupedMatMul&) {
+  return 4;
+}
+constexpr std::int64_t items_per_thread(const kernels::GroupedWeightGradient&) {
+  return 2;
 }
 
 bool has_work(const kernels::GroupedMatMul& kernel) {
@@ -154,7 +162,7 @@ std::span<const Task> make_tasks(const Kernel& arguments, std::int64_t groups, c
     base::check(count >= 0, "{}: the offsets of group {} fall from {} to {}", arguments.kName, group, first,
                 first + count);
     if (count > 0) {
-      const std::int64_t all = std::int64_t{threads} * kItemsPerThread;
+      const std::int64_t all = threads * items_per_thread(arguments);
       end = new (end) Task{group, first, count, 1, 1, 0};
       cut(*end, product_extent(arguments, count), threads == 1 ? 1 : divide_up(all * count, offsets[groups]), kernel);
       ++end;
@@ -194,11 +202,12 @@ WorkItem work_item(const Kernel& arguments, const MicroKernel& kernel, std::span
                  block_begin(column, task.column_blocks, column_panels),
                  block_begin(column + 1, task.column_blocks, column_panels)},
                 1};
-  if (work.item.row_end - work.item.row_begin > 1) {  // else a panel of b is used once: straight from the L1 cache
-    const auto fit = static_cast<std::int64_t>(kSlabBytes / work.product.depth.b_panel_bytes);
-    const std::int64_t columns = work.item.column_end - work.item.column_begin;
-    work.slab_panels = divide_up(columns, divide_up(columns, std::max<std::int64_t>(fit, 1)));
+  const std::int64_t columns = work.item.column_end - work.item.column_begin;
+  auto fit = static_cast<std::int64_t>(kSlabBytes / work.product.depth.b_panel_bytes);
+  if (work.item.row_end - work.item.row_begin == 1) {
+    fit = 1;  // a panel of b is used once: straight from the L1 cache
   }
+  work.slab_panels = divide_up(columns, divide_up(columns, std::max<std::int64_t>(fit, 1)));
   return work;
 }
 

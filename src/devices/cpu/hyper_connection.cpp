@@ -1,4 +1,5 @@
 #include <cmath>
+#include <cstring>
 
 #include "devices/cpu/families.h"
 #include "devices/cpu/hyper_connection_parts.h"
@@ -24,10 +25,10 @@ constexpr int kTileRows = 4;
 constexpr int kTileTokens = HWY_TARGET == HWY_AVX3 ? 6 : 3;
 
 /// to[t * (rows + 1) + i] = row i of fn . token t. Every sum is one vector, filled in the order of the columns; its
-/// lanes are added at the end.
+/// lanes are added at the end. The row `next` of the streams is fetched meanwhile.
 template <int kTokens, typename T>
 HWY_INLINE void dot_tile(const RowAccess<const float>& fn, std::int64_t row, const RowAccess<const T>& x,
-                         std::int64_t token, float* to) {
+                         std::int64_t token, const T* next, float* to) {
   const float* rows[kTileRows];
   for (int i = 0; i < kTileRows; ++i) {
     rows[i] = fn[std::min(row + i, fn.rows - 1)];
@@ -39,6 +40,7 @@ HWY_INLINE void dot_tile(const RowAccess<const float>& fn, std::int64_t row, con
     }
   }
   for_each_vector(x.width, [&](std::int64_t k, auto lanes) FLYOVER_VECTOR_BODY {
+    fetch(next, k);
     Vector values[kTokens];
 #pragma GCC unroll 6
     for (int t = 0; t < kTokens; ++t) {
@@ -53,10 +55,30 @@ HWY_INLINE void dot_tile(const RowAccess<const float>& fn, std::int64_t row, con
       }
     }
   });
-  for (int i = 0; i < kTileRows && row + i < fn.rows; ++i) {
-    for (int t = 0; t < kTokens; ++t) {
-      to[t * (fn.rows + 1) + row + i] = sum_of_lanes(sums[i][t]);
-    }
+  const auto count = static_cast<std::size_t>(std::min<std::int64_t>(kTileRows, fn.rows - row)) * sizeof(float);
+  for (int t = 0; t < kTokens; ++t) {
+    float totals[kTileRows];
+    sums_of_lanes({sums[0][t], sums[1][t], sums[2][t], sums[3][t]}, totals);
+    std::memcpy(to + t * (fn.rows + 1) + row, totals, count);
+  }
+}
+
+/// fn x, then r, of kTokens tokens. Those that follow are fetched meanwhile.
+template <int kTokens, typename T>
+void product_of_tokens(const RowAccess<const T>& x, const RowAccess<const float>& fn, std::int64_t token, float epsilon,
+                       float* to) {
+  for (std::int64_t t = 0; t < kTokens; ++t) {
+    const T* const from = x[token + t];
+    const float squares =
+        sum_of(fold_vectors(x.width, hn::Zero(Tag()), [&](Vector sum, std::int64_t k, auto lanes) FLYOVER_VECTOR_BODY {
+          const Vector value = load(from + k, lanes);
+          return hn::MulAdd(value, value, sum);
+        }));
+    to[t * (fn.rows + 1) + fn.rows] = 1.0f / std::sqrt(squares / static_cast<float>(x.width) + epsilon);
+  }
+  for (std::int64_t row = 0; row < fn.rows; row += kTileRows) {
+    const std::int64_t next = std::min(token + kTokens + row / kTileRows % kTokens, x.rows - 1);
+    dot_tile<kTokens>(fn, row, x, token, x[next], to);
   }
 }
 
@@ -66,25 +88,12 @@ void products(const kernels::HyperConnectionCoefficients& kernel, std::int64_t b
   const auto x = rows_of<const T>(kernel.streams);
   const auto fn = rows_of<const float>(kernel.fn);
   const auto product = rows_of<float>(kernel.product);
-  for (std::int64_t t = begin; t < end; ++t) {
-    const T* const from = x[t];
-    const float squares =
-        sum_of(fold_vectors(x.width, hn::Zero(Tag()), [&](Vector sum, std::int64_t k, auto lanes) FLYOVER_VECTOR_BODY {
-          const Vector value = load(from + k, lanes);
-          return hn::MulAdd(value, value, sum);
-        }));
-    product[t][fn.rows] = 1.0f / std::sqrt(squares / static_cast<float>(x.width) + kernel.norm_epsilon);
-  }
   std::int64_t token = begin;
   for (; token + kTileTokens <= end; token += kTileTokens) {
-    for (std::int64_t row = 0; row < fn.rows; row += kTileRows) {
-      dot_tile<kTileTokens>(fn, row, x, token, product[token]);
-    }
+    product_of_tokens<kTileTokens>(x, fn, token, kernel.norm_epsilon, product[token]);
   }
   for (; token < end; ++token) {
-    for (std::int64_t row = 0; row < fn.rows; row += kTileRows) {
-      dot_tile<1>(fn, row, x, token, product[token]);
-    }
+    product_of_tokens<1>(x, fn, token, kernel.norm_epsilon, product[token]);
   }
 }
 
@@ -102,20 +111,28 @@ void mix_tokens(const kernels::HyperConnectionCoefficients& kernel, std::int64_t
   }
 }
 
+template <typename T, int kStreams>
+void collapse_tokens(const kernels::HyperConnectionCoefficients& kernel, std::int64_t begin, std::int64_t end) {
+  const auto x = rows_of<const T>(kernel.streams);
+  const auto y = rows_of<T>(*kernel.y);
+  const auto pre = rows_of<const float>(kernel.coefficients);
+  for (std::int64_t t = begin; t < end; ++t) {
+    collapse_row<kStreams>(x[t], pre[t], kernel.stream_count, y.width, y[t]);
+  }
+}
+
 void coefficients(const kernels::HyperConnectionCoefficients& kernel, const LaunchContext& context) {
   const std::int64_t tokens = kernel.streams.size(0);
   with_element_type(kernel.kName, kernel.streams.dtype, [&]<typename T>(T) {
     with_stream_count(kernel.stream_count, [&]<int kStreams>(std::integral_constant<int, kStreams>) {
       base::parallel_for(context.threads, blocks_of(tokens, kTokensPerItem), [&](std::int64_t item) {
-        const std::int64_t begin = item * kTokensPerItem, end = std::min(tokens, begin + kTokensPerItem);
-        products<T>(kernel, begin, end);
-        mix_tokens<kStreams>(kernel, begin, end);
-        if (kernel.y.has_value()) {
-          const auto x = rows_of<const T>(kernel.streams);
-          const auto y = rows_of<T>(*kernel.y);
-          const auto pre = rows_of<const float>(kernel.coefficients);
-          for (std::int64_t t = begin; t < end; ++t) {
-            collapse_row<kStreams>(x[t], pre[t], kernel.stream_count, y.width, y[t]);
+        const std::int64_t last = std::min(tokens, (item + 1) * kTokensPerItem);
+        for (std::int64_t begin = item * kTokensPerItem; begin < last; begin += kTokensPerBlock) {
+          const std::int64_t end = std::min(last, begin + kTokensPerBlock);
+          products<T>(kernel, begin, end);
+          mix_tokens<kStreams>(kernel, begin, end);
+          if (kernel.y.has_value()) {
+            collapse_tokens<T, kStreams>(kernel, begin, end);
           }
         }
       });

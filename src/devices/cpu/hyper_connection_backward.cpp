@@ -66,45 +66,48 @@ constexpr std::int64_t kTileTokens = kProductRows;
 /// Scratch of one thread, in floats.
 struct Scratch {
   std::int64_t mixing;        ///< for the way back through Sinkhorn's steps
-  std::int64_t coefficients;  ///< [kTokensPerItem][rows]
-  std::int64_t radial;        ///< [kTokensPerItem]: the factor of x in dstreams
-  std::int64_t factors;       ///< [kTokensPerItem][steps]: dproduct as words of a product
+  std::int64_t coefficients;  ///< [kTokensPerBlock][rows]
+  std::int64_t radial;        ///< [kTokensPerBlock]: the factor of x in dstreams
+  std::int64_t factors;       ///< [kTokensPerBlock][steps]: dproduct as words of a product
   std::int64_t sums;          ///< [kTileTokens][streams][kProductColumns]
 
   explicit Scratch(const Site& site)
       : mixing(mixing_scratch(site)),
-        coefficients(kTokensPerItem * site.rows),
-        radial(kTokensPerItem),
-        factors(kTokensPerItem * site.rows),
+        coefficients(kTokensPerBlock * site.rows),
+        radial(kTokensPerBlock),
+        factors(kTokensPerBlock * site.rows),
         sums(kTileTokens * site.streams * kProductColumns) {}
   std::int64_t floats() const { return mixing + coefficients + radial + factors + sums; }
 };
 
-/// The work on one item's tokens.
+/// The work on one block of tokens.
 template <int kStreams, typename T, bool kPairs>
-struct Item {
+struct Block {
   const Kernel& kernel;
   const Site& site;
   std::int64_t width;  ///< of one stream
   RowAccess<const T> x, dy, dexpanded;
-  RowAccess<const float> fn, product, dcoefficients;
+  RowAccess<const float> product, dcoefficients;
   RowAccess<T> dstreams;
   RowAccess<float> dpreactivation, dproduct;
   PackedRows<kPairs> layout;
   const float* packed;
   float* mixing;
-  RowAccess<float> coefficients;  ///< of the item's tokens
+  RowAccess<float> coefficients;  ///< of the block's tokens
   float* radial;
-  RowAccess<float> factors;  ///< of the item's tokens
+  RowAccess<float> factors;  ///< of the block's tokens
   float* sums;
   std::int64_t begin, end;
+  std::int64_t last;  ///< the tokens from `end` to here are next
 
   HWY_INLINE std::int64_t streams() const { return kStreams > 0 ? kStreams : site.streams; }
 
-  /// stream_j . dy is added to what is in the lanes of the tokens from `token`.
+  /// stream_j . dy is added to what is in the lanes of the tokens from `token`. dexpanded, which is needed afterwards,
+  /// is fetched meanwhile.
   void add_collapse_gradient(std::int64_t token, std::int64_t tokens, TokenLanes& gradient) const {
     for (std::int64_t t = 0; t < tokens; ++t) {
       const T *const x_row = x[token + t], *const dy_row = dy[token + t];
+      const T* const later = kernel.dexpanded.has_value() ? dexpanded[token + t] : dstreams[token + t];
       Vector sums[kStreamCapacity<kStreams>];
       for (std::int64_t j = 0; j < streams(); ++j) {
         sums[j] = hn::Zero(Tag());
@@ -112,6 +115,7 @@ struct Item {
       for_each_vector_or_pair<T>(width, [&](std::int64_t i, auto lanes) FLYOVER_VECTOR_BODY {
         const auto dy_values = load(dy_row + i, lanes);
         for (std::int64_t j = 0; j < streams(); ++j) {
+          fetch(later, j * width + i);
           sums[j] = add_products(load(x_row + j * width + i, lanes), dy_values, sums[j]);
         }
       });
@@ -171,6 +175,7 @@ struct Item {
     const std::int64_t n = streams();
     const float* const mixed = coefficients[token - begin];
     const float along_x = radial[token - begin];
+    const std::int64_t ahead = token + kTokensPerBlock < last ? kTokensPerBlock * x.stride : 0;
     const bool collapsed = kernel.dy.has_value(), expanded = kernel.dexpanded.has_value();
     const T* const x_row = x[token] + first;
     const T* const dy_row = collapsed ? dy[token] + first : nullptr;
@@ -179,6 +184,7 @@ struct Item {
     for_each_vector_or_pair<T>(columns, [&](std::int64_t i, auto lanes) FLYOVER_VECTOR_BODY {
       decltype(take(products, lanes)) total[kStreamCapacity<kStreams>];
       for (std::int64_t j = 0; j < n; ++j) {
+        fetch(x_row + j * width + i, ahead);
         total[j] =
             add_scaled(along_x, load(x_row + j * width + i, lanes), take(products + j * kProductColumns + i, lanes));
       }
@@ -199,6 +205,9 @@ struct Item {
       for (std::int64_t j = 0; j < n; ++j) {
         const auto sum = [](Vector a, Vector b) FLYOVER_VECTOR_BODY { return hn::Add(a, b); };
         T* const place = to + j * width + i;
+        if (!collapsed) {  // otherwise it has been fetched with dy
+          fetch(place, ahead);
+        }
         store(kernel.accumulate ? apply(sum, load(place, lanes), total[j]) : total[j], place, lanes);
       }
     });
@@ -232,19 +241,18 @@ void backward(const Kernel& kernel, const LaunchContext& context) {
   pack<T>(kernel, layout, context.threads, packed);
   const std::int64_t tokens = kernel.streams.size(0);
   base::parallel_for(context.threads, blocks_of(tokens, kTokensPerItem), [&](std::int64_t number, int thread) {
-    const std::int64_t begin = number * kTokensPerItem;
+    const std::int64_t begin = number * kTokensPerItem, last = std::min(tokens, begin + kTokensPerItem);
     float* const mixing = packed + layout.words() + thread * sizes.floats();
     float* const coefficients = mixing + sizes.mixing;
     float* const radial = coefficients + sizes.coefficients;
     float* const factors = radial + sizes.radial;
-    const Item<kStreams, T, kPairs> item{
+    Block<kStreams, T, kPairs> block{
         kernel,
         site,
         layout.width,
         rows_of<const T>(kernel.streams),
         kernel.dy.has_value() ? rows_of<const T>(*kernel.dy) : RowAccess<const T>(),
         kernel.dexpanded.has_value() ? rows_of<const T>(*kernel.dexpanded) : RowAccess<const T>(),
-        rows_of<const float>(kernel.fn),
         rows_of<const float>(kernel.product),
         rows_of<const float>(kernel.dcoefficients),
         rows_of<T>(kernel.dstreams),
@@ -253,14 +261,19 @@ void backward(const Kernel& kernel, const LaunchContext& context) {
         layout,
         packed,
         mixing,
-        {coefficients, kTokensPerItem, site.rows, site.rows},
+        {coefficients, kTokensPerBlock, site.rows, site.rows},
         radial,
-        {factors, kTokensPerItem, layout.steps, layout.steps},
+        {factors, kTokensPerBlock, layout.steps, layout.steps},
         factors + sizes.factors,
         begin,
-        std::min(tokens, begin + kTokensPerItem)};
-    item.mix_tokens();
-    item.streams_gradient();
+        begin,
+        last};
+    while (block.end < last) {
+      block.begin = block.end;
+      block.end = std::min(last, block.begin + kTokensPerBlock);
+      block.mix_tokens();
+      block.streams_gradient();
+    }
   });
 }
 

@@ -20,14 +20,19 @@ using Kernel = kernels::HyperConnectionWeightGradient;
 
 /// Tokens are summed in registers in blocks, blocks in memory in spans, spans in the end.
 constexpr std::int64_t kBlockTokens = 128;
-constexpr std::int64_t kSpanTokens = 32 * kBlockTokens;
-/// Where the sums of the spans are: [spans] of dfn [rows, columns], dbase [rows] and what adds up to dscale [rows].
+constexpr std::int64_t kSpanTokens = 16 * kBlockTokens;
+/// Columns that one item of the parallel loop handles: long enough pieces of rows for the memory.
+constexpr std::int64_t kStripColumns = 8 * kProductColumns;
+/// Where the sums of the spans are: [spans] of dfn [rows, stride], dbase [rows] and what adds up to dscale [rows].
 struct Layout {
-  std::int64_t rows, columns, spans;
+  std::int64_t rows, columns, stride, spans;
 
   explicit Layout(const Kernel& kernel)
-      : rows(kernel.dfn.size(0)), columns(kernel.dfn.size(1)), spans(blocks_of(kernel.streams.size(0), kSpanTokens)) {}
-  std::int64_t span_floats() const { return rows * (columns + 2); }
+      : rows(kernel.dfn.size(0)),
+        columns(kernel.dfn.size(1)),
+        stride(blocks_of(columns, kProductColumns) * kProductColumns),
+        spans(blocks_of(kernel.streams.size(0), kSpanTokens)) {}
+  std::int64_t span_floats() const { return rows * (stride + 2); }
 };
 
 /// dproduct in pairs of tokens: [tokens / 2][rows] words.
@@ -42,49 +47,58 @@ void pack_factors(const RowAccess<const float>& factors, int threads, float* wor
   });
 }
 
-/// `columns` columns of `tokens` tokens as [steps][kProductColumns] words.
-template <bool kPairs, typename T>
-HWY_INLINE void pack_block(const RowAccess<const T>& x, std::int64_t token, std::int64_t tokens, std::int64_t column,
-                           std::int64_t columns, float* words) {
-  for (std::int64_t t = 0; t < tokens; t += kPerWord<kPairs>) {
-    const T* const first = x[token + t] + column;
-    const T* const second = t + 1 < tokens ? x[token + t + 1] + column : first;  // times 0 where there is none
-    for_each_vector_or_pair<T>(columns, [&](std::int64_t i, auto lanes) FLYOVER_VECTOR_BODY {
-      if constexpr (kPairs) {
-        put(pair_words_of_bf16(load(first + i, lanes), load(second + i, lanes)), words + i);
-      } else {
-        put(load(first + i, lanes), words + i);
-      }
-    });
-    words += kProductColumns;
-  }
-}
-
 /// One strip of columns over one span of tokens.
 template <bool kPairs, typename T>
-void add_strip(const RowAccess<const T>& x, const RowAccess<const float>& factors, std::int64_t first_token,
-               std::int64_t column, float* sums) {
-  alignas(64) float words[kBlockTokens * kProductColumns];
-  alignas(64) float strip[kMaximumRows * kProductColumns];
-  const std::int64_t columns = std::min(kProductColumns, x.width - column);
-  const std::int64_t last_token = std::min(x.rows, first_token + kSpanTokens);
-  std::fill_n(words, kBlockTokens * kProductColumns, 0.0f);
-  std::fill_n(strip, factors.width * kProductColumns, 0.0f);
-  for (std::int64_t token = first_token; token < last_token; token += kBlockTokens) {
-    const std::int64_t tokens = std::min(kBlockTokens, last_token - token);
-    pack_block<kPairs>(x, token, tokens, column, columns, words);
-    multiply<kPairs>({reinterpret_cast<const std::uint32_t*>(factors[token / kPerWord<kPairs>]), 1, factors.width,
-                      reinterpret_cast<const std::uint32_t*>(words), strip, kProductColumns, factors.width,
-                      blocks_of(tokens, kPerWord<kPairs>), true});
+struct Strip {
+  RowAccess<const T> x;
+  RowAccess<const float> factors;
+  std::int64_t last_token;
+  std::int64_t first_column, columns;
+
+  /// So many columns of so many tokens as [steps][kProductColumns] words.
+  HWY_INLINE void pack(std::int64_t token, std::int64_t tokens, std::int64_t column, std::int64_t count,
+                       float* words) const {
+    const std::int64_t part = (column - first_column) / kProductColumns;
+    for (std::int64_t t = 0; t < tokens; t += kPerWord<kPairs>) {
+      const T* const first = x[token + t] + column;
+      const T* const second = t + 1 < tokens ? x[token + t + 1] + column : first;  // times 0 where there is none
+      fetch_next_block(token, part * kBlockTokens + t);
+      for_each_vector_or_pair<T>(count, [&](std::int64_t i, auto lanes) FLYOVER_VECTOR_BODY {
+        if constexpr (kPairs) {
+          put(pair_words_of_bf16(load(first + i, lanes), load(second + i, lanes)), words + i);
+        } else {
+          put(load(first + i, lanes), words + i);
+        }
+      });
+      words += kProductColumns;
+    }
   }
-  for (std::int64_t i = 0; i < factors.width; ++i) {
-    const float* const from = strip + i * kProductColumns;
-    float* const to = sums + i * x.width + column;
-    for_each_vector_or_pair<T>(columns, [&](std::int64_t c, auto lanes) FLYOVER_VECTOR_BODY {
-      put_together(take(from + c, lanes), to + c, lanes);
-    });
+
+  /// Spreads the memory of the next block over the work on this one, in pieces of kProductColumns columns.
+  HWY_INLINE void fetch_next_block(std::int64_t token, std::int64_t piece) const {
+    constexpr std::int64_t kPieces = kStripColumns / kProductColumns;
+    for (std::int64_t p = piece; p < piece + kPerWord<kPairs>; ++p) {
+      const T* const from = x[std::min(token + kBlockTokens + p / kPieces, x.rows - 1)] + first_column;
+      for (std::int64_t i = 0; i < kProductColumns; i += 64 / static_cast<std::int64_t>(sizeof(T))) {
+        fetch(from + p % kPieces * kProductColumns, i);
+      }
+    }
   }
-}
+
+  void add(std::int64_t first_token, float* sums, std::int64_t stride) const {
+    alignas(64) float words[kBlockTokens * kProductColumns];
+    std::fill_n(words, kBlockTokens * kProductColumns, 0.0f);
+    for (std::int64_t token = first_token; token < last_token; token += kBlockTokens) {
+      const std::int64_t tokens = std::min(kBlockTokens, last_token - token);
+      for (std::int64_t c = 0; c < columns; c += kProductColumns) {
+        pack(token, tokens, first_column + c, std::min(kProductColumns, columns - c), words);
+        multiply<kPairs>({reinterpret_cast<const std::uint32_t*>(factors[token / kPerWord<kPairs>]), 1, factors.width,
+                          reinterpret_cast<const std::uint32_t*>(words), sums + first_column + c, stride, factors.width,
+                          blocks_of(tokens, kPerWord<kPairs>), token > first_token});
+      }
+    }
+  }
+};
 
 /// The sums of dbase and dscale over one span of tokens.
 void add_rows(const Kernel& kernel, std::int64_t first_token, float* base, float* scale) {
@@ -105,6 +119,23 @@ void add_rows(const Kernel& kernel, std::int64_t first_token, float* base, float
       store(hn::Add(load(base + i, lanes), base_sum), base + i, lanes);
       store(hn::Add(load(scale + i, lanes), scale_sum), scale + i, lanes);
     });
+  }
+}
+
+/// to += the sums of all spans, in order, which lie as products of streams of type T do.
+template <typename T>
+void add_products_of_spans(const float* sums, const Layout& layout, float* to) {
+  for (std::int64_t first = 0; first < layout.columns; first += kProductColumns) {
+    for_each_vector_or_pair<T>(
+        std::min(kProductColumns, layout.columns - first), [&](std::int64_t i, auto lanes) FLYOVER_VECTOR_BODY {
+          const auto sum = [](Vector a, Vector b) FLYOVER_VECTOR_BODY { return hn::Add(a, b); };
+          auto total = take(sums + first + i, lanes);
+          for (std::int64_t span = 1; span < layout.spans; ++span) {
+            total = apply(sum, total, take(sums + span * layout.span_floats() + first + i, lanes));
+          }
+          total = apply(sum, take_apart(to + first + i, lanes), total);
+          put_together(total, to + first + i, lanes);
+        });
   }
 }
 
@@ -139,24 +170,30 @@ void weight_gradient(const Kernel& kernel, const LaunchContext& context) {
   const auto dfn = rows_of<float>(kernel.dfn);
   auto factors = rows_of<const float>(kernel.dproduct);
   float* const sums = reinterpret_cast<float*>(context.workspace);
-  float* const base_sums = sums + layout.rows * layout.columns;
+  float* const base_sums = sums + layout.rows * layout.stride;
   float* const scale_sums = base_sums + layout.rows;
   if constexpr (kPairs) {
     float* const words = sums + layout.spans * layout.span_floats();
     pack_factors(factors, context.threads, words);
     factors = {words, blocks_of(factors.rows, 2), factors.width, factors.width};
   }
-  const std::int64_t strips = blocks_of(layout.columns, kProductColumns);
+  if (x.rows == 0) {
+    return;
+  }
+  const std::int64_t strips = blocks_of(layout.columns, kStripColumns);
   base::parallel_for(context.threads, layout.spans * (strips + 1), [&](std::int64_t item) {
     const std::int64_t span = item / (strips + 1), strip = item % (strips + 1), offset = span * layout.span_floats();
     if (strip < strips) {
-      add_strip<kPairs>(x, factors, span * kSpanTokens, strip * kProductColumns, sums + offset);
+      const std::int64_t column = strip * kStripColumns;
+      const Strip<kPairs, T> part{x, factors, std::min(x.rows, (span + 1) * kSpanTokens), column,
+                                  std::min(kStripColumns, x.width - column)};
+      part.add(span * kSpanTokens, sums + offset, layout.stride);
     } else {
       add_rows(kernel, span * kSpanTokens, base_sums + offset, scale_sums + offset);
     }
   });
   base::parallel_for(context.threads, layout.rows,
-                     [&](std::int64_t i) { add_spans(sums + i * layout.columns, layout, layout.columns, dfn[i]); });
+                     [&](std::int64_t i) { add_products_of_spans<T>(sums + i * layout.stride, layout, dfn[i]); });
   add_spans(base_sums, layout, layout.rows, static_cast<float*>(kernel.dbase.data));
   add_scale(scale_sums, layout, kernel);
 }

@@ -1,4 +1,5 @@
 // The indexer compiled for AVX2 and FMA.
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>

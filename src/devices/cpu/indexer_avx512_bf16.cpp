@@ -4,6 +4,7 @@
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
 
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>

@@ -2,7 +2,6 @@
 // code behind it is in indexer_<instruction set>.cpp; it builds on that of the shared attention.
 #pragma once
 
-#include "devices/cpu/indexer_selection.h"
 #include "devices/cpu/shared_attention_code.h"
 #include "kernels/indexer.h"
 

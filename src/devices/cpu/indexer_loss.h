@@ -49,6 +49,46 @@ float log_sum_exp_of(const float* row, std::int64_t width) {
   return maximum + std::log(Isa::reduce_add(sums));
 }
 
+/// log2 of positive numbers, to 2e-7: log2(1 + f) = f q(f) with q exact at the nine Chebyshev nodes of [0, 1].
+template <class E>
+[[gnu::always_inline]] inline typename E::Isa::Float log2_of(typename E::Isa::Float x) {
+  using Isa = typename E::Isa;
+  constexpr float kCoefficients[] = {-0x1.579d10p-5f, 0x1.ca106ep-4f, -0x1.91e5bap-3f, 0x1.19d396p-2f,
+                                     -0x1.6ee5f4p-2f, 0x1.ec3716p-2f, -0x1.71536ap-1f, 0x1.715476p+0f};
+  const auto f = Isa::subtract(Isa::mantissa(x), Isa::set(1.0f));
+  auto q = Isa::set(0x1.e4aa42p-8f);
+#pragma GCC unroll 8
+  for (const float coefficient : kCoefficients) {
+    q = Isa::multiply_add(q, f, Isa::set(coefficient));
+  }
+  return Isa::multiply_add(q, f, Isa::exponent(x));
+}
+
+/// The divergence of a row's targets and the softmax of its scores. Targets of zero add nothing.
+template <class E>
+float divergence_of(const float* target, const float* scores, float log_sum_exp, std::int64_t width) {
+  using Isa = typename E::Isa;
+  const auto ln_2 = Isa::set(static_cast<float>(1 / kLog2E)), offset = Isa::set(log_sum_exp);
+  auto sums = Isa::zero();
+  for (std::int64_t at = 0; at < width; at += Isa::kLanes) {
+    const auto t = Isa::load_first(target + at, width - at);
+    const auto log_p = Isa::subtract(Isa::load_first(scores + at, width - at), offset);
+    const auto difference = Isa::subtract(Isa::multiply(log2_of<E>(t), ln_2), log_p);
+    sums = Isa::add(sums, Isa::where_positive(t, Isa::multiply(t, difference)));
+  }
+  return Isa::reduce_add(sums);
+}
+
+template <class E>
+float sum_of(const float* row, std::int64_t width) {
+  using Isa = typename E::Isa;
+  auto sums = Isa::zero();
+  for (std::int64_t at = 0; at < width; at += Isa::kLanes) {
+    sums = Isa::add(sums, Isa::load_first(row + at, width - at));
+  }
+  return Isa::reduce_add(sums);
+}
+
 /// log_sum_exp and factor of a block's queries, and their losses.
 template <class E>
 double load_losses(const LossItem& item, std::int64_t first, std::int64_t count, const LossScratch<E>& scratch) {
@@ -57,25 +97,17 @@ double load_losses(const LossItem& item, std::int64_t first, std::int64_t count,
   double loss = 0;
   for (std::int64_t query = 0; query < count; ++query) {
     const std::int64_t row = item.document.first_query + first + query;
-    const std::int64_t chosen = std::find_if(list_of(kernel.selected, row), list_of(kernel.selected, row + 1),
-                                             [](std::int32_t entry) { return entry < 0; }) -
-                                list_of(kernel.selected, row);
+    const std::int32_t* const list = list_of(kernel.selected, row);
+    const std::int64_t chosen = std::find_if(list, list + limit, [](std::int32_t entry) { return entry < 0; }) - list;
     const float* const target = static_cast<const float*>(kernel.target.data) + row * limit;
     const float* const scores = static_cast<const float*>(kernel.scores.data) + row * limit;
-    double total = 0, divergence = 0;
-    for (std::int64_t i = 0; i < chosen; ++i) {
-      total += static_cast<double>(target[i]);
-      if (target[i] > 0) {
-        divergence += static_cast<double>(target[i]) * static_cast<double>(std::log(target[i]) - scores[i]);
-      }
-    }
     scratch.factor[query] = 0;
     scratch.log_sum_exp[query] = 0;
-    if (total != 0) {
+    if (sum_of<E>(target, chosen) != 0.0f) {
       scratch.factor[query] = kernel.coefficient * static_cast<const float*>(kernel.token_weights.data)[row];
       scratch.log_sum_exp[query] = log_sum_exp_of<E>(scores, chosen);
       loss += static_cast<double>(scratch.factor[query]) *
-              (divergence + total * static_cast<double>(scratch.log_sum_exp[query]));
+              static_cast<double>(divergence_of<E>(target, scores, scratch.log_sum_exp[query], chosen));
     }
   }
   return loss;

@@ -7,6 +7,7 @@
 #include "devices/cpu/attention_pack.h"
 #include "devices/cpu/attention_softmax.h"
 #include "devices/cpu/shared_attention_tiles.h"
+#include "devices/cpu/indexer_selection.h"
 #include "devices/cpu/indexer_select.h"
 #include "devices/cpu/indexer_loss.h"
 // clang-format on

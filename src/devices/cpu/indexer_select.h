@@ -55,8 +55,9 @@ struct SelectScratch {
   ProductScratch<E> products;
   float* sums;  ///< [queries, kTile]: scores of the entries of a tile
   std::int64_t capacity;
-  std::uint64_t* candidates;  ///< [queries, capacity]
-  Selection* selections;      ///< [queries]
+  std::int32_t* ranks;    ///< [queries, capacity]
+  std::int32_t* entries;  ///< [queries, capacity]
+  Selection* selections;  ///< [queries]
   std::size_t bytes;
 
   SelectScratch(const kernels::IndexerSelect& kernel, std::byte* memory) : SelectScratch(kernel, Arena(memory)) {}
@@ -64,7 +65,8 @@ struct SelectScratch {
     const std::int64_t queries = queries_of_item(shape_of(kernel));
     capacity = selection_capacity(kernel.selected.size(1), kernel.k.size(0));
     sums = arena.floats(queries * kTile);
-    candidates = reinterpret_cast<std::uint64_t*>(arena.floats(2 * queries * capacity));
+    ranks = reinterpret_cast<std::int32_t*>(arena.floats(queries * capacity));
+    entries = reinterpret_cast<std::int32_t*>(arena.floats(queries * capacity));
     selections = reinterpret_cast<Selection*>(
         arena.floats(queries * static_cast<std::int64_t>(divide_up(sizeof(Selection), sizeof(float)))));
     bytes = arena.used();
@@ -95,16 +97,17 @@ void score_tile(const SelectItem& item, const KeyTile& tile, const QueryRange& q
                       });
 }
 
-inline void write_selection(const SelectItem& item, std::int64_t query, const Selection& selection) {
+template <class E>
+void write_selection(const SelectItem& item, std::int64_t query, const Selection& selection) {
   const kernels::IndexerSelect& kernel = *item.kernel;
   const std::int64_t limit = kernel.selected.size(1), row = item.document.first_query + item.first + query;
   auto* const selected = static_cast<std::int32_t*>(kernel.selected.data) + row * limit;
-  auto* const scores = kernel.scores.has_value() ? static_cast<float*>(kernel.scores->data) + row * limit : nullptr;
-  for (std::int64_t i = 0; i < limit; ++i) {
-    const bool chosen = i < selection.count;
-    selected[i] = chosen ? entry_of(selection.candidates[i]) : -1;
-    if (scores != nullptr) {
-      scores[i] = chosen ? score_of(selection.candidates[i]) : 0.0f;
+  std::copy_n(selection.entries, selection.count, selected);
+  std::fill_n(selected + selection.count, limit - selection.count, -1);
+  if (kernel.scores.has_value()) {
+    auto* const scores = static_cast<float*>(kernel.scores->data) + row * limit;
+    for (std::int64_t i = 0; i < limit; ++i) {
+      scores[i] = i < selection.count ? score_of<E>(selection.ranks[i]) : 0.0f;
     }
   }
 }
@@ -134,7 +137,8 @@ void select_item(const SelectItem& item, std::byte* memory) {
     return choose_all(item);
   }
   for (std::int64_t query = 0; query < item.count; ++query) {
-    scratch.selections[query] = {scratch.candidates + query * scratch.capacity, scratch.capacity, limit};
+    const std::int64_t offset = query * scratch.capacity;
+    scratch.selections[query] = {scratch.ranks + offset, scratch.entries + offset, scratch.capacity, limit};
   }
   load_queries<E>(kernel.q, item.document.first_query + item.first, item.count, shape, scratch.products);
   shared_attention::for_each_entry_tile(
@@ -144,12 +148,12 @@ void select_item(const SelectItem& item, std::byte* memory) {
         score_tile<E>(item, tile, queries, shape, scratch);
         for (std::int64_t query = queries.begin; query < queries.end; ++query) {
           const KeyRange seen = shared_attention::seen_by(tile, visibility, position + query);
-          scratch.selections[query].add(scratch.sums + query * kTile, tile.first, seen.end);
+          add_scores<E>(scratch.selections[query], scratch.sums + query * kTile, tile.first, seen.end);
         }
       });
   for (std::int64_t query = 0; query < item.count; ++query) {
-    scratch.selections[query].finish();
-    write_selection(item, query, scratch.selections[query]);
+    keep_largest<E>(scratch.selections[query]);
+    write_selection<E>(item, query, scratch.selections[query]);
   }
 }
 

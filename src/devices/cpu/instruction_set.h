@@ -13,7 +13,12 @@ enum class InstructionSet { kAvx2, kAvx512, kAvx512Bf16 };
 /// "avx2", "avx512", "avx512_bf16".
 std::string_view name_of(InstructionSet set);
 
-/// The instruction sets of this machine, best last. Throws Error on a machine without AVX2 and FMA.
+/// Features of the processor that a set stands for, as compilers name them: all that its kernels are compiled for.
+std::vector<std::string_view> required_features(InstructionSet set);
+
+/// The instruction sets of this machine, best last; where the environment variable FLYOVER_INSTRUCTION_SET names one,
+/// only that (for tests: the machine shall pass for one that has no other). Throws Error on a machine that lacks a
+/// feature of the first, naming it, and where the named one is unknown or missing.
 std::vector<InstructionSet> available_instruction_sets();
 
 /// The named one, or the best available where `name` is empty. Throws Error if the name is unknown or the machine does

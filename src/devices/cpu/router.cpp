@@ -2,7 +2,6 @@
 
 #include "devices/cpu/families.h"
 #include "devices/cpu/router_balance.h"
-#include "devices/cpu/router_choice.h"
 #include "devices/cpu/row_access.h"
 #include "devices/cpu/vector_targets.h"
 
@@ -10,6 +9,7 @@
 #define HWY_TARGET_INCLUDE "devices/cpu/router.cpp"
 #include <hwy/foreach_target.h>
 
+#include "devices/cpu/router_choice.h"
 #include "devices/cpu/vector_math.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -101,16 +101,6 @@ void score_row(Softmax, const float* logits, std::int64_t count, float* scores) 
   });
 }
 
-/// What experts are chosen by: score + bias, infinity where that is not a number.
-void add_bias(const float* scores, const float* bias, std::int64_t count, float* values) {
-  const Vector infinity = hn::Set(Tag(), std::numeric_limits<float>::infinity());
-  for_each_vector(count, [&](std::int64_t j, auto lanes) FLYOVER_VECTOR_BODY {
-    Vector value = load(scores + j, lanes);
-    value = bias == nullptr ? value : hn::Add(value, load(bias + j, lanes));
-    store(hn::IfThenElse(hn::IsNaN(value), infinity, value), values + j, lanes);
-  });
-}
-
 /// The scores of the chosen experts; of those alone where they do not depend on the others.
 template <typename Score>
 void score_chosen(Score score, const float* logits, std::int64_t, const std::int32_t* chosen, std::int64_t choices,
@@ -162,10 +152,8 @@ void router_forward(const kernels::RouterForward& kernel, const LaunchContext& c
         std::copy_n(fixed + token * choices, choices, chosen);
         score_chosen(score, logits[token], count, chosen, choices, chosen_scores);
       } else {
-        alignas(64) float values[kernels::kMaximumExperts];
         score_row(score, logits[token], count, scores);
-        add_bias(scores, bias, count, values);
-        choose_experts(kernel.rule, values, count, choices, chosen);
+        choose_experts(kernel.rule, scores, bias, count, choices, chosen);
         for (std::int64_t i = 0; i < choices; ++i) {
           chosen_scores[i] = scores[chosen[i]];
         }

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "base/error.h"
 #include "base/threads.h"
-#include "devices/cpu/router_choice.h"
 #include "kernels/attention.h"
 
 namespace flyover::devices::cpu {
@@ -39,6 +39,17 @@ void count_choices_of(const kernels::RouterBalance& kernel, std::int64_t index, 
 }
 
 }  // namespace
+
+void check_experts(std::string_view kernel, const kernels::ConstView& experts, std::int64_t count) {
+  const auto* const chosen = static_cast<const std::int32_t*>(experts.data);
+  // A negative expert is a large one.
+  std::uint32_t largest = 0;
+  for (std::int64_t i = 0; i < experts.elements(); ++i) {
+    largest = std::max(largest, static_cast<std::uint32_t>(chosen[i]));
+  }
+  base::check(experts.elements() == 0 || static_cast<std::int64_t>(largest) < count, "{}: expert {} of {}", kernel,
+              static_cast<std::int32_t>(largest), count);
+}
 
 std::size_t balance_workspace(const kernels::RouterBalance& kernel, int) {
   const std::int64_t documents = kernel.sequences.size(0), tokens = kernel.logits.size(0);

@@ -1,12 +1,17 @@
-// The parts of balancing that are plain counting: how often a document chose each expert, and the selection bias.
+// The parts of the router's kernels that are plain counting: tables of experts, how often a document chose each of
+// them, and the selection bias.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 #include "devices/kernel_table.h"
 
 namespace flyover::devices::cpu {
+
+/// Throws InternalError unless all of a [tokens, choices] table are experts.
+void check_experts(std::string_view kernel, const kernels::ConstView& experts, std::int64_t count);
 
 /// What RouterBalance keeps of the documents, in its workspace.
 struct BalanceDocuments {

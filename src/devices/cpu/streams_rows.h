@@ -56,6 +56,27 @@ HWY_INLINE float sum_of_lanes(Vector sum) {
   return hn::GetLane(hn::SumOfLanes(Tag(), sum));
 }
 
+/// to[i] = the sum of the lanes of vectors[i], each in the same order.
+HWY_INLINE void sums_of_lanes(const Vector (&vectors)[4], float (&to)[4]) {
+  const hn::Repartition<double, Tag> wide;
+  const auto halves = [](Vector a, Vector b) FLYOVER_VECTOR_BODY {
+    return hn::Add(hn::InterleaveLower(Tag(), a, b), hn::InterleaveUpper(Tag(), a, b));
+  };
+  const auto low = hn::BitCast(wide, halves(vectors[0], vectors[1]));
+  const auto high = hn::BitCast(wide, halves(vectors[2], vectors[3]));
+  // Each block of four lanes has a part of each of the four sums.
+  const Vector parts = hn::Add(hn::BitCast(Tag(), hn::InterleaveLower(wide, low, high)),
+                               hn::BitCast(Tag(), hn::InterleaveUpper(wide, low, high)));
+  const hn::Half<Tag> half;
+  const auto sum = hn::Add(hn::LowerHalf(half, parts), hn::UpperHalf(half, parts));
+#if HWY_TARGET == HWY_AVX3
+  const hn::Half<decltype(half)> quarter;
+  hn::StoreU(hn::Add(hn::LowerHalf(quarter, sum), hn::UpperHalf(quarter, sum)), quarter, to);
+#else
+  hn::StoreU(sum, half, to);
+#endif
+}
+
 /// y = sum over j of pre[j] * stream j.
 template <int kStreams, typename T>
 HWY_INLINE void collapse_row(const T* x, const float* pre, std::int64_t streams, std::int64_t width, T* y) {

@@ -95,7 +95,7 @@ std::vector<std::int64_t> candidates_of(const kernels::RouterRule& rule, const s
          largest(values, range(group * group_size, group_size), std::min<std::int64_t>(group_size, 2))) {
       sum += values[static_cast<std::size_t>(i)];
     }
-    sums.push_back(sum);
+    sums.push_back(std::isnan(sum) ? kInfinity : sum);  // of infinities of both signs
   }
   std::vector<std::int64_t> groups = largest(sums, range(0, rule.groups), rule.chosen_groups);
   std::sort(groups.begin(), groups.end());

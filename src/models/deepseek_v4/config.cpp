@@ -127,6 +127,9 @@ void read_rope_of_kinds(const Json& config, std::string_view source, Config& res
 }
 
 void check_sizes(const Config& config, std::string_view source) {
+  base::require(config.num_hidden_layers <= 10'000 && config.hc_sinkhorn_iters <= 1000,
+                "{}: {} layers and {} Sinkhorn iterations (supported: up to 10000 and 1000)", source,
+                config.num_hidden_layers, config.hc_sinkhorn_iters);
   base::require(config.qk_rope_head_dim % 2 == 0 && config.qk_rope_head_dim <= config.head_dim &&
                     config.qk_rope_head_dim <= config.index_head_dim,
                 "{}: qk_rope_head_dim {} must be even and at most head_dim {} and index_head_dim {}", source,

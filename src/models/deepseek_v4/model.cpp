@@ -103,6 +103,30 @@ Model::SharedContext Model::make_context(tensor::Stream& stream, const nn::Token
   return shared;
 }
 
+// Per pair of a query and a key or entry that it attends to: scores and values forward (4 heads x head_dim) and two and
+// a half times that backward, of which MFU counts two. The indexer scores every visible entry, forward alone.
+double Model::training_flops(std::span<const std::int64_t> document_lengths) const {
+  double tokens = 0, flops = 0;
+  const auto heads = static_cast<double>(config_.num_attention_heads * config_.head_dim);
+  const auto index = static_cast<double>(config_.index_n_heads * config_.index_head_dim);
+  for (const std::int64_t length : document_lengths) {
+    tokens += static_cast<double>(length);
+    for (std::int64_t layer = 0; layer < config_.num_hidden_layers; ++layer) {
+      const nn::CompressionKind kind = config_.compression[static_cast<std::size_t>(layer)];
+      double attended = 0, scored = 0;
+      for (std::int64_t position = 0; position < length; ++position) {
+        const std::int64_t entries = kind.ratio > 0 ? (position + 1) / kind.ratio : 0;
+        const bool chooses = kind.overlap && length / kind.ratio > config_.index_topk;
+        attended += static_cast<double>(std::min(position + 1, config_.sliding_window) +
+                                        (chooses ? std::min(entries, config_.index_topk) : entries));
+        scored += chooses ? static_cast<double>(entries) : 0.0;
+      }
+      flops += 12.0 * heads * attended + 2.0 * index * scored;
+    }
+  }
+  return 6.0 * static_cast<double>(summary_.matrix_parameters) * tokens + flops;
+}
+
 std::size_t Model::kind_index(std::int64_t layer) const {
   const auto found = std::find(kinds_.begin(), kinds_.end(), config_.compression[static_cast<std::size_t>(layer)]);
   return static_cast<std::size_t>(found - kinds_.begin());

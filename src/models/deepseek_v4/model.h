@@ -31,6 +31,7 @@ class Model final : public LanguageModel {
                                    const nn::Cache* cache) const override;
   TrainingStates training_states(autograd::Tape& tape, const nn::TokenBatch& batch) const override;
   std::vector<BalancedMixture> balanced_mixtures() const override;
+  double training_flops(std::span<const std::int64_t> document_lengths) const override;
   std::unique_ptr<nn::Cache> make_cache(tensor::Stream& stream, std::int64_t slots,
                                         std::int64_t capacity) const override;
 
@@ -71,6 +72,7 @@ class Model final : public LanguageModel {
   nn::MixtureOfExperts make_mixture(std::int64_t index, const Namer& name, const StoredNames& stored);
   ops::HyperConnectionSite make_site(const std::string& fn, const std::string& base, const std::string& scale,
                                      bool head);
+  void count_parameters();
   autograd::ParameterId matrix(const std::string& name, std::int64_t out, std::int64_t in,
                                std::vector<std::int64_t> matrix_rows = {});
   autograd::ParameterId exact(const std::string& name, const tensor::Dims& shape, autograd::ParameterRole role,

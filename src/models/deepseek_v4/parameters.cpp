@@ -74,7 +74,24 @@ Model::Model(const Config& config, const StoredNames& stored) : config_(config) 
               .max_position_embeddings = config.max_position_embeddings,
               .mixtures = config.num_hidden_layers + (predicts ? 1 : 0),
               .experts = config.n_routed_experts};
-  summary_.matrix_parameters = active_matrix_elements(parameters_, config.n_routed_experts, config.num_experts_per_tok);
+  count_parameters();
+}
+
+void Model::count_parameters() {
+  for (const autograd::Parameter& parameter : parameters_.all()) {
+    const ParameterSpec& spec = parameter.spec;
+    const std::int64_t elements = spec.storage == ParameterStorage::kIndices ? 0 : spec.shape.elements();
+    if (prediction_.has_value() && spec.name.find("mtp.0.") != std::string::npos) {
+      summary_.prediction_parameters += elements;
+      continue;
+    }
+    const bool experts = spec.shape.rank() == 3;
+    const std::int64_t active = experts ? elements / config_.n_routed_experts * config_.num_experts_per_tok : elements;
+    summary_.active_parameters += spec.role == ParameterRole::kEmbedding ? 0 : active;
+    if ((spec.role == ParameterRole::kMatrix && !spec.own_loss_only) || spec.role == ParameterRole::kOutput) {
+      summary_.matrix_parameters += active;
+    }
+  }
 }
 
 ParameterId Model::matrix(const std::string& name, std::int64_t out, std::int64_t in,

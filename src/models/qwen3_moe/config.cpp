@@ -29,6 +29,8 @@ Config parse_config(const base::Json& config, std::string_view source) {
   result.intermediate_size = read_size(config, "intermediate_size", source);
   result.moe_intermediate_size = read_size(config, "moe_intermediate_size", source);
   result.num_hidden_layers = read_size(config, "num_hidden_layers", source);
+  base::require(result.num_hidden_layers <= 10'000, "{}: num_hidden_layers {} is more than 10000", source,
+                result.num_hidden_layers);
   result.num_attention_heads = read_size(config, "num_attention_heads", source);
   result.num_key_value_heads = read_size(config, "num_key_value_heads", source, result.num_attention_heads);
   base::require(result.num_attention_heads % result.num_key_value_heads == 0,

@@ -1,7 +1,7 @@
 // Every kernel of the CPU device, on every instruction set that this machine has, held to the reference device.
 #include <gtest/gtest.h>
 
-#include "devices/cpu/families.h"
+#include "devices/cpu/device.h"
 #include "devices/reference/families.h"
 #include "devices/support/kernel_types.h"
 #include "devices/support/run_case.h"
@@ -16,35 +16,13 @@ using kernels::DType;
 constexpr int kCases = 40;
 constexpr DType kTypes[] = {DType::kF32, DType::kBf16};
 
-KernelTable cpu_table(InstructionSet set) {
-  KernelTable table;
-  devices::cpu::add_matmul_kernels(table, set);
-  devices::cpu::add_attention_kernels(table, set);
-  devices::cpu::add_norm_kernels(table, set);
-  devices::cpu::add_rope_kernels(table, set);
-  devices::cpu::add_mlp_kernels(table, set);
-  devices::cpu::add_router_kernels(table, set);
-  devices::cpu::add_experts_kernels(table, set);
-  devices::cpu::add_rows_kernels(table, set);
-  devices::cpu::add_loss_kernels(table, set);
-  devices::cpu::add_optimizer_kernels(table, set);
-  devices::cpu::add_elementwise_kernels(table, set);
-  devices::cpu::add_sample_kernels(table, set);
-  devices::cpu::add_hyper_connection_kernels(table, set);
-  devices::cpu::add_streams_kernels(table, set);
-  devices::cpu::add_compressor_kernels(table, set);
-  devices::cpu::add_shared_attention_kernels(table, set);
-  devices::cpu::add_indexer_kernels(table, set);
-  return table;
-}
-
 template <typename Kernel>
 class CpuDevice : public testing::Test {};
 TYPED_TEST_SUITE(CpuDevice, AllKernelTypes, KernelTestName);
 
 TYPED_TEST(CpuDevice, HasTheKernelOnEveryInstructionSet) {
   for (const InstructionSet set : devices::cpu::available_instruction_sets()) {
-    EXPECT_TRUE(cpu_table(set)[kernels::kernel_id<TypeParam>].present()) << name_of(set);
+    EXPECT_TRUE(devices::cpu::kernel_table(set)[kernels::kernel_id<TypeParam>].present()) << name_of(set);
   }
 }
 
@@ -56,7 +34,7 @@ TYPED_TEST(CpuDevice, AgreesWithTheReference) {
       const auto expected = after_launch(before, reference);
       for (const InstructionSet set : devices::cpu::available_instruction_sets()) {
         for (const int threads : {1, 2}) {
-          const auto actual = after_launch(before, cpu_table(set), threads);
+          const auto actual = after_launch(before, devices::cpu::kernel_table(set), threads);
           EXPECT_EQ(compare(before, expected, actual), "")
               << name_of(set) << ", " << threads << " threads, " << name_of(dtype) << " " << describe(before);
         }
@@ -70,9 +48,9 @@ TYPED_TEST(CpuDevice, GivesTheSameBitsWithAnyNumberOfThreads) {
     for (int number = 0; number < kCases; ++number) {
       const auto before = kernel_case<TypeParam>(dtype, number);
       for (const InstructionSet set : devices::cpu::available_instruction_sets()) {
-        const auto one = after_launch(before, cpu_table(set), 1);
+        const auto one = after_launch(before, devices::cpu::kernel_table(set), 1);
         for (const int threads : {2, 3}) {
-          EXPECT_TRUE(same_bits(one.memory, after_launch(before, cpu_table(set), threads).memory))
+          EXPECT_TRUE(same_bits(one.memory, after_launch(before, devices::cpu::kernel_table(set), threads).memory))
               << name_of(set) << ", " << threads << " threads, " << name_of(dtype) << " " << describe(before);
         }
       }

@@ -1,3 +1,6 @@
-# All devices against the reference. The CPU device needs all of its families.
-flyover_test(devices_conformance SOURCES conformance/cpu_test.cpp DEPENDS devices
-             LINK flyover_devices_test_support)
+# All devices against the reference, and meta, which stands for each of them.
+if(TARGET flyover_devices AND TARGET flyover_tensor)
+  flyover_test(devices_conformance
+               SOURCES conformance/cpu_test.cpp conformance/delayed_test.cpp conformance/meta_test.cpp
+               DEPENDS devices tensor LINK flyover_devices_test_support)
+endif()

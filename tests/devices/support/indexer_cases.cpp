@@ -22,7 +22,7 @@ Heads make_heads(OperandMaker& make) {
 }
 
 SharedDocuments make_documents(OperandMaker& make, bool cached) {
-  return make_shared_documents(make, {1, make.one_of<std::int64_t>({1, 2, 4, 4, 7}), 0}, cached);
+  return make_shared_documents(make, {1, make.one_of<std::int64_t>({1, 2, 4, 4, 7}), 0}, cached, 150);
 }
 
 std::int64_t make_limit(OperandMaker& make) {

@@ -59,9 +59,12 @@ std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kerne
 std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::AddBias& kernel);
 std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::SumRows& kernel);
 std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::Sample& kernel);
-std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::HyperConnectionCoefficients& kernel);
-std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::HyperConnectionCoefficientsBackward& kernel);
-std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::HyperConnectionWeightGradient& kernel);
+std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype,
+                                 kernels::HyperConnectionCoefficients& kernel);
+std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype,
+                                 kernels::HyperConnectionCoefficientsBackward& kernel);
+std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype,
+                                 kernels::HyperConnectionWeightGradient& kernel);
 std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::StreamCollapse& kernel);
 std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::StreamCollapseBackward& kernel);
 std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::StreamExpand& kernel);

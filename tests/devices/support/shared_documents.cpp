@@ -23,7 +23,8 @@ std::int64_t SharedDocuments::visible_entry_pairs() const {
   return pairs;
 }
 
-SharedDocuments make_shared_documents(OperandMaker& make, const kernels::SharedVisibility& visibility, bool cached) {
+SharedDocuments make_shared_documents(OperandMaker& make, const kernels::SharedVisibility& visibility, bool cached,
+                                      std::int64_t longest) {
   SharedDocuments documents{visibility, {}, 0, 0, 0};
   const auto skip = [&] { return make.number() < 2 ? 0 : make.one_of<std::int64_t>({0, 0, 1, 3}); };
   documents.queries = skip();
@@ -31,7 +32,7 @@ SharedDocuments make_shared_documents(OperandMaker& make, const kernels::SharedV
   documents.entries = skip();
   const bool longer = make.number() % 20 == 7;  // so long that the backward pass divides it
   for (std::int64_t count = longer ? 2 : make.count(4); count > 0; --count) {
-    std::int64_t queries = longer && count == 1 ? 1100 + make.below(60) : make.size(make.coin() ? 5 : 150);
+    std::int64_t queries = longer && count == 1 ? 1100 + make.below(60) : make.size(make.coin() ? 5 : longest);
     if (visibility.ring > 0) {
       queries = std::min(queries, visibility.ring - visibility.window + 1);
     }

@@ -23,9 +23,11 @@ struct SharedDocuments {
   std::int64_t visible_entry_pairs() const;
 };
 
-/// Documents one behind the other, with rows in no document between some: of up to 150 queries, now and then 1,100 and
-/// more. `cached`: the keys lie elsewhere than the queries, there may be more of them, and they may lie in a ring.
-SharedDocuments make_shared_documents(OperandMaker& make, const kernels::SharedVisibility& visibility, bool cached);
+/// Documents one behind the other, with rows in no document between some: of up to `longest` queries, now and then
+/// 1,100 and more. `cached`: the keys lie elsewhere than the queries, there may be more of them, and they may lie in a
+/// ring.
+SharedDocuments make_shared_documents(OperandMaker& make, const kernels::SharedVisibility& visibility, bool cached,
+                                      std::int64_t longest);
 
 /// The `sequences` table.
 kernels::View make_shared_sequences(OperandMaker& make, const SharedDocuments& documents);

@@ -1,5 +1,5 @@
 flyover_test(devices_vector
-  SOURCES vector/elementwise_test.cpp vector/experts_test.cpp vector/grouped_matmul_test.cpp vector/loss_test.cpp
+  SOURCES vector/elementwise_test.cpp vector/experts_test.cpp vector/instruction_set_test.cpp vector/grouped_matmul_test.cpp vector/loss_test.cpp
           vector/math_test.cpp vector/mlp_test.cpp vector/norm_test.cpp vector/optimizer_test.cpp
           vector/rope_test.cpp vector/router_test.cpp vector/rows_test.cpp vector/sample_test.cpp
           vector/test_tensor.cpp vector/compressor_test.cpp vector/hyper_connection_test.cpp

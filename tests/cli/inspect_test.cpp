@@ -1,0 +1,161 @@
+// inspect: what it writes is what transformers computes (tests/models/reference), what it prints is what it claims.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <set>
+
+#include <fmt/core.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "checkpoint/safetensors.h"
+#include "process.h"
+#include "support/shared_data.h"
+
+namespace flyover::tests {
+namespace {
+
+using checkpoint::SafetensorsFile;
+using checkpoint::TensorEntry;
+using checkpoint::TensorType;
+using testing::HasSubstr;
+
+std::vector<double> values(const SafetensorsFile& file, const std::string& name) {
+  const TensorEntry* entry = file.find(name);
+  if (entry == nullptr) {
+    ADD_FAILURE() << "no tensor " << name;
+    return {};
+  }
+  EXPECT_EQ(entry->dtype, TensorType::kF32) << name;
+  std::vector<float> floats(file.bytes(*entry).size() / sizeof(float));
+  std::memcpy(floats.data(), file.bytes(*entry).data(), floats.size() * sizeof(float));
+  return {floats.begin(), floats.end()};
+}
+
+double relative_error(const std::vector<double>& found, const std::vector<double>& expected) {
+  EXPECT_EQ(found.size(), expected.size());
+  double difference = 0, norm = 0;
+  for (std::size_t i = 0; i < std::min(found.size(), expected.size()); ++i) {
+    difference += (found[i] - expected[i]) * (found[i] - expected[i]);
+    norm += expected[i] * expected[i];
+  }
+  return std::sqrt(difference / norm);
+}
+
+class Inspect : public testing::TestWithParam<const char*> {
+ protected:
+  Inspect()
+      : model_(repository() / "tests" / "models" / "reference" / "llama" / GetParam()),
+        expected_(SafetensorsFile::open(model_ / "expected.safetensors")) {
+    const auto bytes = expected_.bytes(*expected_.find("tokens"));
+    for (std::size_t i = 0; i < bytes.size(); i += sizeof(std::int64_t)) {
+      std::int64_t token = 0;
+      std::memcpy(&token, bytes.data() + i, sizeof(token));
+      tokens_ += (i == 0 ? "" : ",") + std::to_string(token);
+    }
+    count_ = static_cast<std::int64_t>(bytes.size() / sizeof(std::int64_t));
+  }
+  SafetensorsFile run(const std::string& what, const std::vector<std::string>& more = {}) {
+    const auto out = directory_.path() / (what + ".safetensors");
+    std::vector<std::string> arguments = {"inspect",  what,    "--model", model_.string(),
+                                          "--tokens", tokens_, "--out",   out.string()};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const ProcessResult result = run_flyover(arguments);
+    EXPECT_EQ(result.exit_code, 0) << result.output;
+    return SafetensorsFile::open(out);
+  }
+
+  TemporaryDirectory directory_;
+  std::filesystem::path model_;
+  SafetensorsFile expected_;
+  std::string tokens_;
+  std::int64_t count_ = 0;
+};
+
+TEST_P(Inspect, LogitsAreThoseOfTransformers) {
+  const std::vector<double> expected = values(expected_, "logits");
+  for (const char* device : {"cpu", "reference"}) {
+    const SafetensorsFile file = run("logits", {"--dtype", "f32", "--device", device});
+    ASSERT_NE(file.find("logits"), nullptr);
+    EXPECT_EQ(file.find("logits")->shape,
+              (std::vector<std::int64_t>{count_, static_cast<std::int64_t>(expected.size()) / count_}));
+    EXPECT_LT(relative_error(values(file, "logits"), expected), 1e-5) << device;
+  }
+  // In bf16, which is the default as it is for training, they are f32 numbers within the error of bf16.
+  const double error = relative_error(values(run("logits"), "logits"), expected);
+  EXPECT_LT(error, 0.05);
+  EXPECT_GT(error, 1e-5);
+}
+
+TEST_P(Inspect, GradientsAreThoseOfTransformersUnderTheNamesAndShapesOfTheCheckpoint) {
+  const SafetensorsFile file = run("gradients", {"--dtype", "f32"});
+  EXPECT_LT(relative_error(values(file, "loss"), values(expected_, "loss")), 1e-5);
+  EXPECT_TRUE(file.find("loss")->shape.empty());
+  const SafetensorsFile model = SafetensorsFile::open(model_ / "model.safetensors");
+  std::set<std::string> names = {"loss"};
+  for (const TensorEntry& tensor : model.tensors()) {
+    names.insert(tensor.name);
+    ASSERT_NE(file.find(tensor.name), nullptr) << tensor.name;
+    EXPECT_EQ(file.find(tensor.name)->shape, tensor.shape) << tensor.name;
+    EXPECT_LT(relative_error(values(file, tensor.name), values(expected_, "gradient." + tensor.name)), 2e-5)
+        << tensor.name;
+  }
+  std::set<std::string> found;
+  for (const TensorEntry& tensor : file.tensors()) {
+    found.insert(tensor.name);
+  }
+  EXPECT_EQ(found, names);
+}
+
+TEST_P(Inspect, WhatCannotBeComputedIsRefused) {
+  const auto out = directory_.path() / "out.safetensors";
+  const auto refused = [&](const std::vector<std::string>& arguments, const std::string& part) {
+    std::vector<std::string> all = {"inspect", "gradients", "--model", model_.string()};
+    all.insert(all.end(), arguments.begin(), arguments.end());
+    const ProcessResult result = run_flyover(all);
+    EXPECT_EQ(result.exit_code, 2) << result.output;
+    EXPECT_THAT(result.output, HasSubstr(part));
+    EXPECT_FALSE(std::filesystem::exists(out));
+  };
+  refused({"--tokens", "1,2,3"}, "--out");
+  refused({"--tokens", "1", "--out", out.string()}, "two tokens");
+  refused({"--tokens", "1,999999", "--out", out.string()}, "999999");
+  refused({"--tokens", "1,-2", "--out", out.string()}, "-2");
+  refused({"--tokens", "1,2", "--dtype", "fp8", "--out", out.string()}, "fp8");
+  refused({"--tokens", "1,2", "--out", (directory_.path() / "missing" / "out").string()}, "missing");
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, Inspect, testing::Values("gqa", "mha_tied"),
+                         [](const auto& parameters) { return std::string(parameters.param); });
+
+/// SmolLM2-135M from its configuration alone. 134,515,008 parameters are published; of those, 35,136 are weights of
+/// norms; a token of a document of 2,048 sees 1,024.5 tokens on average.
+TEST(InspectModel, PrintsFlopsPerTokenAndPeaksByKindOfAStepOnMeta) {
+  const TemporaryDirectory directory;
+  write_file(directory.path() / "config.json",
+             R"({"model_type": "llama", "vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536,
+                 "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3,
+                 "tie_word_embeddings": true})");
+  const double flops = 6.0 * (134515008 - 35136) + 12.0 * 30 * 9 * 64 * 1024.5;
+  std::vector<std::string> plans;
+  for (const char* device : {"cpu", "reference"}) {
+    const ProcessResult result =
+        run_flyover({"inspect", "model", directory.path().string(), "--device", device, "--threads", "2"});
+    ASSERT_EQ(result.exit_code, 0) << result.output;
+    EXPECT_THAT(result.output, HasSubstr("parameters  134,515,008\n"));
+    EXPECT_THAT(result.output, HasSubstr("a step on meta took"));
+    EXPECT_THAT(result.output, HasSubstr(fmt::format("{:.3g} training FLOPs per token", flops)));
+    EXPECT_THAT(result.output, testing::ContainsRegex("weights +769\\.70 MiB"));       // 6 bytes each
+    EXPECT_THAT(result.output, testing::ContainsRegex("gradients +513\\.1[34] MiB"));  // 4 bytes each
+    EXPECT_THAT(result.output, testing::ContainsRegex("optimizer +1\\.00 GiB"));       // 8 bytes each
+    EXPECT_THAT(result.output, testing::ContainsRegex("activations +[0-9.]+ [MG]iB"));
+    for (const char* policy : {"recompute: none", "recompute: selective", "recompute: block"}) {
+      EXPECT_THAT(result.output, HasSubstr(policy));
+    }
+    plans.push_back(result.output.substr(result.output.find("activations")));
+  }
+  EXPECT_NE(plans[0], plans[1]) << "the workspaces are those of the device";
+}
+
+}  // namespace
+}  // namespace flyover::tests

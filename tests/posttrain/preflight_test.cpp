@@ -1,0 +1,129 @@
+// What is found out before a run begins: the disk that it needs, the date that its template sees.
+#include "posttrain/preflight.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "data/examples.h"
+#include "posttrain/recipes.h"
+
+namespace flyover::posttrain {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+
+constexpr const char* kTextStage = R"(    algorithm: continued
+    data: {train: {generate: quickstart_text, count: 30}, validation: {generate: quickstart_text, count: 5},
+           max_seq_length: 64, show_examples: 0}
+    optimizer: {learning_rate: 3.0e-3}
+    schedule: {max_steps: 12}
+    batch: {global_batch_tokens: 128}
+    checkpoint: {every_steps: 4, keep: 2}
+    validation: {every_steps: 3}
+)";
+
+TEST(RequiredDisk, GrowsWithTheCheckpointsThatStayAndNotBeyondThoseThatAreWritten) {
+  const Workplace workplace;
+  recipe::Recipe recipe = workplace.recipe("run", kTextStage);
+  const std::vector<PreparedStage> prepared = prepare_stages(recipe);
+  const std::uint64_t checkpoint = prepared[0].memory.checkpoint_bytes;
+  const auto with = [&](std::int64_t keep, std::int64_t every_steps, bool keep_best) {
+    recipe.stages[0].checkpoint = {.every_steps = every_steps, .keep = keep, .keep_best = keep_best};
+    return required_disk(recipe, prepared);
+  };
+  EXPECT_GT(checkpoint, 0u);
+  EXPECT_EQ(with(3, 4, true) - with(2, 4, true), checkpoint);
+  // 12 steps: checkpoints after 4, 8 and 12, one at the end; and after each of 4 validations, if it is the best so far.
+  EXPECT_EQ(with(1'000'000'000, 4, false), with(4, 4, false));
+  EXPECT_GT(with(4, 4, false), with(3, 4, false));
+  EXPECT_EQ(with(1'000'000'000, 4, true), with(8, 4, true));
+  EXPECT_EQ(with(1'000'000'000, 0, false), with(1, 0, false));
+}
+
+TEST(RequiredDisk, StaysAtTheLargestNumberInsteadOfOverflowing) {
+  const Workplace workplace;
+  recipe::Recipe recipe = workplace.recipe("run", kTextStage);
+  std::vector<PreparedStage> prepared = prepare_stages(recipe);
+  recipe.stages[0].checkpoint.keep = INT64_MAX;
+  EXPECT_LT(required_disk(recipe, prepared), std::uint64_t{1} << 40);
+  prepared[0].memory.checkpoint_bytes = std::uint64_t{1} << 62;
+  EXPECT_EQ(required_disk(recipe, prepared), UINT64_MAX);
+  prepared[0].memory.checkpoint_bytes = 0;
+  prepared[0].memory.model_bytes = (std::uint64_t{1} << 63) + 5;
+  EXPECT_EQ(required_disk(recipe, prepared), UINT64_MAX);
+  prepared[0].memory.model_bytes = UINT64_MAX;
+  EXPECT_EQ(required_disk(recipe, prepared), UINT64_MAX);
+}
+
+TEST(RequiredDisk, IsEnoughForWhatARunWrites) {
+  const Workplace workplace;
+  recipe::Recipe recipe = workplace.recipe("run", kTextStage);
+  recipe.stages[0].checkpoint.keep = 100;
+  const std::uint64_t planned = required_disk(recipe, prepare_stages(recipe));
+  ASSERT_EQ(run_silently(recipe), RunOutcome::kCompleted);
+  std::uint64_t written = 0;
+  for (const char* part : {"checkpoints", "model"}) {
+    for (const auto& entry : fs::recursive_directory_iterator(workplace.path("run") / part)) {
+      written += entry.is_regular_file() ? entry.file_size() : 0;
+    }
+  }
+  EXPECT_GT(written, 100'000u);
+  EXPECT_LE(written, planned);
+}
+
+class TemplateDate : public testing::Test {
+ protected:
+  TemplateDate() {
+    workplace_.write("dated.jinja",
+                     "Today is {{ strftime_now('%d %B %Y') }}.\n{% for m in messages %}{{ m.role }}: {{ m.content }}"
+                     "{{ eos_token }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}");
+    workplace_.write("train.jsonl",
+                     "{\"prompt\": \"What is 1 + 1?\", \"completion\": \"2\"}\n"
+                     "{\"prompt\": \"What is 1 + 2?\", \"completion\": \"3\"}\n");
+  }
+  recipe::Recipe recipe(const std::string& date_line) const {
+    return workplace_.recipe(
+        "run", "    algorithm: sft\n    chat_template: " + workplace_.path("dated.jinja").string() + "\n" + date_line +
+                   "    data: {train: {path: " + workplace_.path("train.jsonl").string() + R"(},
+           max_seq_length: 128, show_examples: 0}
+    optimizer: {learning_rate: 3.0e-3}
+    schedule: {max_steps: 2}
+    batch: {global_batch_size: 1}
+)");
+  }
+  Workplace workplace_;
+};
+
+TEST_F(TemplateDate, ATemplateThatAsksForTheDateNeedsTheKey) {
+  try {
+    run_silently(recipe(""));
+    FAIL() << "two such runs would not be the same";
+  } catch (const base::Error& error) {
+    EXPECT_THAT(error.what(), testing::AllOf(HasSubstr("strftime_now"), HasSubstr("chat_template_date")));
+  }
+  EXPECT_FALSE(fs::exists(workplace_.path("run")));
+}
+
+TEST_F(TemplateDate, TheTemplateSeesTheRecipesDate) {
+  for (const auto& [date, shown] :
+       {std::pair("2026-01-31", "Today is 31 January 2026."), std::pair("2024-02-29", "Today is 29 February 2024.")}) {
+    recipe::Recipe dated = recipe(std::string("    chat_template_date: ") + date + "\n");
+    const std::vector<PreparedStage> prepared = prepare_stages(dated);
+    ASSERT_EQ(prepared[0].data.train.sequences.size(), 2u);
+    EXPECT_THAT(data::highlight_targets(prepared[0].data.train.sequences[0], prepared[0].start.tokenizer, false),
+                HasSubstr(shown));
+  }
+  EXPECT_EQ(run_silently(recipe("    chat_template_date: 2026-01-31\n")), RunOutcome::kCompleted);
+  // The date of the run is part of what a resumed run must agree with.
+  try {
+    run_recipe(recipe("    chat_template_date: 2026-02-01\n"), {true, stdout});
+    FAIL();
+  } catch (const base::Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("chat_template_date"));
+  }
+}
+
+}  // namespace
+}  // namespace flyover::posttrain
