@@ -59,6 +59,9 @@ struct ParameterSpec {
   /// empty = the last two axes are one matrix. What Muon orthogonalises.
   std::vector<std::int64_t> matrix_rows = {};
 
+  /// Of kIndices: every index is below it.
+  std::int64_t index_limit = 0;
+
   /// Only a loss of its own reaches it (an indexer): without that loss it must be frozen.
   bool own_loss_only = false;
 

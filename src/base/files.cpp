@@ -1,5 +1,6 @@
 #include "base/files.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -114,6 +115,20 @@ MappedFile::~MappedFile() {
   if (data_ != nullptr) {
     ::munmap(const_cast<std::byte*>(data_), size_);
   }
+}
+
+void MappedFile::release(std::span<const std::byte> part) const {
+  if (part.empty()) {
+    return;
+  }
+  check(part.data() >= data_ && part.data() + part.size() <= data_ + size_, "a part to release is not of the file");
+  // A page that is touched brings its neighbours with it, at most as many as a large page has: they go with it.
+  constexpr std::size_t kNeighbourhood = std::size_t{2} << 20;
+  const auto first = static_cast<std::size_t>(part.data() - data_);
+  const std::size_t begin = first / kNeighbourhood * kNeighbourhood;
+  const std::size_t end = std::min(size_, (first + part.size() + kNeighbourhood - 1) / kNeighbourhood * kNeighbourhood);
+  // Advice only: where the system does not take it, more memory is used and nothing else changes.
+  ::madvise(const_cast<std::byte*>(data_) + begin, end - begin, MADV_DONTNEED);
 }
 
 FileWriter::FileWriter(std::filesystem::path path) : path_(std::move(path)) {

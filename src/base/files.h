@@ -38,6 +38,9 @@ class MappedFile {
   ~MappedFile();
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
+  /// Gives back the memory behind a part of the file that was read; it is read again when touched. For going through
+  /// files larger than memory.
+  void release(std::span<const std::byte> part) const;
 
  private:
   const std::byte* data_ = nullptr;

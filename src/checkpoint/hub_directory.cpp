@@ -167,6 +167,10 @@ std::span<const std::byte> bytes_of(const ModelTensor& tensor) {
   return tensor.file->bytes(*tensor.entry);
 }
 
+void release(const ModelTensor& tensor) {
+  tensor.file->release(bytes_of(tensor));
+}
+
 void read_elements(const ModelTensor& tensor, kernels::DType to, std::span<std::byte> destination) {
   try {
     convert_elements(tensor.entry->dtype, bytes_of(tensor), to, destination);

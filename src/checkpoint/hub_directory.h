@@ -53,6 +53,8 @@ class ModelDirectory {
 
 /// Bytes of a tensor's elements, as they are in the file.
 std::span<const std::byte> bytes_of(const ModelTensor& tensor);
+/// Gives back the memory behind them until they are touched again.
+void release(const ModelTensor& tensor);
 
 /// A tensor's elements as f32 or bf16 (see convert_elements); `destination` has the elements' exact size. Throws Error
 /// naming file and tensor for a type that cannot be converted.

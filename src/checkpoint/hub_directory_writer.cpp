@@ -8,60 +8,14 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "base/text.h"
-#include "checkpoint/hub_index.h"
 #include "checkpoint/hub_names.h"
+#include "checkpoint/hub_shards.h"
 #include "checkpoint/pending_directory.h"
 
 namespace flyover::checkpoint {
 namespace {
 
 namespace fs = std::filesystem;
-
-/// One weights file and its tensors in the order in which they are written.
-struct Shard {
-  std::string file;
-  std::vector<TensorSpec> tensors;
-};
-
-/// transformers refuses files without it.
-const std::map<std::string, std::string>& shard_metadata() {
-  static const std::map<std::string, std::string> metadata = {{"format", "pt"}};
-  return metadata;
-}
-
-std::vector<Shard> split_into_shards(const ModelDirectoryContents& contents) {
-  std::vector<Shard> shards(1);
-  std::uint64_t shard_bytes = 0;
-  for (const TensorSpec& tensor : contents.tensors) {
-    const std::uint64_t bytes = byte_count(tensor);
-    const bool fits = bytes <= contents.max_shard_bytes && shard_bytes <= contents.max_shard_bytes - bytes;
-    if (!fits && !shards.back().tensors.empty()) {
-      shards.emplace_back();
-      shard_bytes = 0;
-    }
-    shards.back().tensors.push_back(tensor);
-    shard_bytes += bytes;
-  }
-  for (std::size_t i = 0; i < shards.size(); ++i) {
-    sort_for_writing(shards[i].tensors);
-    shards[i].file = shards.size() == 1 ? std::string(kSingleWeightsFile)
-                                        : fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
-  }
-  return shards;
-}
-
-std::string index_text(const std::vector<Shard>& shards) {
-  WeightMap weight_map;
-  std::uint64_t total = 0;
-  for (const Shard& shard : shards) {
-    for (const TensorSpec& tensor : shard.tensors) {
-      base::check(weight_map.emplace(tensor.name, shard.file).second, "the tensor \"{}\" is written twice",
-                  tensor.name);
-      total += byte_count(tensor);
-    }
-  }
-  return format_hub_index(weight_map, total);
-}
 
 std::string config_text(const base::Json& config) {
   return config.dump(2) + "\n";
@@ -73,13 +27,9 @@ std::vector<std::string> files_to_copy(const ModelDirectoryContents& contents) {
   if (!contents.tokenizer_source) {
     return names;
   }
-  std::error_code error;
-  base::require(fs::is_directory(*contents.tokenizer_source, error), "{}: no such directory to copy the tokenizer from",
-                contents.tokenizer_source->string());
-  for (const std::string_view name : kCompanionFiles) {
-    const bool is_there = fs::exists(*contents.tokenizer_source / name, error);
-    if (is_there && !contents.extra_files.contains(std::string(name))) {
-      names.emplace_back(name);
+  for (const std::string& name : companion_files(*contents.tokenizer_source)) {
+    if (!contents.extra_files.contains(name)) {
+      names.push_back(name);
     }
   }
   return names;
@@ -106,10 +56,10 @@ void write_shard(const fs::path& directory, const Shard& shard, const ModelDirec
 }  // namespace
 
 std::uint64_t required_bytes(const base::Json& config, const ModelDirectoryContents& contents) {
-  const std::vector<Shard> shards = split_into_shards(contents);
+  const std::vector<Shard> shards = split_into_shards(contents.tensors, contents.max_shard_bytes);
   std::uint64_t bytes = config_text(config).size() + (shards.size() > 1 ? index_text(shards).size() : 0);
   for (const Shard& shard : shards) {
-    bytes += safetensors_file_bytes(shard.tensors, shard_metadata());
+    bytes += shard.bytes();
   }
   for (const auto& [name, text] : contents.extra_files) {
     bytes += text.size();
@@ -160,7 +110,7 @@ void write_model_directory(const fs::path& target, const base::Json& config, con
   recover_interrupted_write(path);
   require_model_directory_writable(path, replace_existing);  // what was put back may not be replaced unasked either
   require_disk_space(path, required_bytes(config, contents));
-  const std::vector<Shard> shards = split_into_shards(contents);
+  const std::vector<Shard> shards = split_into_shards(contents.tensors, contents.max_shard_bytes);
   PendingDirectory pending(path);
   for (const Shard& shard : shards) {
     write_shard(pending.path(), shard, contents);

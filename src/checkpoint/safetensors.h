@@ -48,6 +48,8 @@ class SafetensorsFile {
   const TensorEntry* find(std::string_view name) const;
   /// The tensor's elements, row-major, little-endian, aligned to one byte only.
   std::span<const std::byte> bytes(const TensorEntry& tensor) const;
+  /// Gives back the memory behind a part of `bytes` until it is touched again.
+  void release(std::span<const std::byte> part) const { file_.release(part); }
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
 
  private:

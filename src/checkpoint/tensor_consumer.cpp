@@ -27,22 +27,67 @@ std::string report(const std::vector<std::string>& items, std::string_view what)
 TensorConsumer::TensorConsumer(const ModelDirectory& directory)
     : directory_(directory), used_(directory.tensors().size()) {}
 
-const ModelTensor* TensorConsumer::consume(std::string_view name, std::span<const std::int64_t> expected_shape) {
-  const ModelTensor* tensor = directory_.find(name);
-  if (tensor == nullptr) {
+std::optional<StoredWeight> TensorConsumer::consume(std::string_view name,
+                                                    std::span<const std::int64_t> expected_shape) {
+  const ModelTensor* elements = directory_.find(name);
+  if (elements == nullptr) {
     missing_.push_back(quote(name));
+    return std::nullopt;
+  }
+  use(elements);
+  StoredWeight weight{format_of(elements->entry->dtype), elements, nullptr};
+  if (weight.format == WeightFormat::kPlain) {
+    return has_shape(*elements, expected_shape, "") ? std::optional(weight) : std::nullopt;
+  }
+  const std::string_view format = name_of(weight.format);
+  if (!can_store(weight.format, expected_shape)) {
+    wrong_types_.push_back(fmt::format("{} is {}, but a weight {} cannot be {}", quote(name),
+                                       name_of(elements->entry->dtype), format_shape(expected_shape), format));
+    return std::nullopt;
+  }
+  weight.scales = consume_scales(name, weight.format, expected_shape);
+  const bool fits = has_shape(*elements, element_shape(weight.format, expected_shape),
+                              weight.format == WeightFormat::kFp4 ? "two columns of FP4 in a byte" : "");
+  return fits && weight.scales != nullptr ? std::optional(weight) : std::nullopt;
+}
+
+const ModelTensor* TensorConsumer::consume_scales(std::string_view weight, WeightFormat format,
+                                                  std::span<const std::int64_t> weight_shape) {
+  const ModelTensor* scales = find_scales(directory_, weight);
+  if (scales == nullptr) {
+    missing_.push_back(
+        fmt::format("{} (the scales of {}, which is {})", quote(scale_name(weight)), quote(weight), name_of(format)));
     return nullptr;
   }
+  use(scales);
+  const TensorType type = scales->entry->dtype;
+  const bool fp8 = format == WeightFormat::kFp8;
+  const bool has_type = type == TensorType::kF8E8M0 || (fp8 && type == TensorType::kF32);
+  if (!has_type) {
+    wrong_types_.push_back(fmt::format("{} {} instead of {}", quote(scales->entry->name), name_of(type),
+                                       fp8 ? "F8_E8M0 or F32" : "F8_E8M0"));
+  }
+  const std::string remark = fmt::format("a scale for {} of {}", fp8 ? "128 x 128 elements" : "32 elements of a row",
+                                         format_shape(weight_shape));
+  const bool fits = has_shape(*scales, scale_shape(format, weight_shape), remark);
+  return fits && has_type ? scales : nullptr;
+}
+
+void TensorConsumer::use(const ModelTensor* tensor) {
   const auto index = static_cast<std::size_t>(tensor - directory_.tensors().data());
-  base::check(!used_[index], "the tensor \"{}\" is consumed twice", name);
+  base::check(!used_[index], "the tensor \"{}\" is consumed twice", tensor->entry->name);
   used_[index] = true;
-  const std::vector<std::int64_t>& shape = tensor->entry->shape;
-  if (!std::equal(shape.begin(), shape.end(), expected_shape.begin(), expected_shape.end())) {
-    wrong_shapes_.push_back(
-        fmt::format("{} {} instead of {}", quote(name), format_shape(shape), format_shape(expected_shape)));
-    return nullptr;
+}
+
+bool TensorConsumer::has_shape(const ModelTensor& tensor, std::span<const std::int64_t> expected,
+                               std::string_view remark) {
+  const std::vector<std::int64_t>& shape = tensor.entry->shape;
+  if (std::equal(shape.begin(), shape.end(), expected.begin(), expected.end())) {
+    return true;
   }
-  return tensor;
+  wrong_shapes_.push_back(fmt::format("{} {} instead of {}{}", quote(tensor.entry->name), format_shape(shape),
+                                      format_shape(expected), remark.empty() ? "" : fmt::format(" ({})", remark)));
+  return false;
 }
 
 void TensorConsumer::finish(const std::function<bool(std::string_view)>& ignore) const {
@@ -53,14 +98,14 @@ void TensorConsumer::finish(const std::function<bool(std::string_view)>& ignore)
       unused.push_back(quote(name));
     }
   }
-  if (missing_.empty() && wrong_shapes_.empty() && unused.empty()) {
+  if (missing_.empty() && wrong_shapes_.empty() && wrong_types_.empty() && unused.empty()) {
     return;
   }
   base::fail(
-      "{}: the weights do not fit the model that config.json describes:{}{}{}\n  Use the config.json that belongs "
+      "{}: the weights do not fit the model that config.json describes:{}{}{}{}\n  Use the config.json that belongs "
       "to these weights.",
       directory_.path().string(), report(missing_, "missing"), report(wrong_shapes_, "of another shape"),
-      report(unused, "that the model has no use for"));
+      report(wrong_types_, "of another type"), report(unused, "that the model has no use for"));
 }
 
 }  // namespace flyover::checkpoint

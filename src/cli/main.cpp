@@ -42,6 +42,7 @@ int main(int argc, char** argv) {
   add_generate(app, action);
   add_chat(app, action);
   add_inspect(app, action);
+  add_convert(app, action);
   add_bench(app, action);
   try {
     app.parse(argc, argv);

@@ -15,6 +15,7 @@
 #include "base/files.h"
 #include "base/text.h"
 #include "checkpoint/hub_directory_writer.h"
+#include "checkpoint/model_output.h"
 #include "checkpoint/model_weights.h"
 #include "evaluate/exact_match.h"
 #include "posttrain/preflight.h"

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "base/random.h"
+#include "checkpoint/damage.h"
 #include "checkpoint/handmade_files.h"
 #include "checkpoint/hub_index.h"
 #include "checkpoint/safetensors.h"
@@ -22,39 +23,6 @@ const std::string kHeader =
 
 std::string valid_file() {
   return safetensors_bytes(kHeader, "the thirty-six bytes of the tensors.");
-}
-
-/// One to three random changes, or an end cut off; mostly bytes that occur in the text, which get deeper into parsers.
-std::string damaged(const std::string& original, std::uint64_t round) {
-  const base::Random random(17, base::RandomPurpose::kTest, round);
-  using namespace std::string_view_literals;
-  constexpr std::string_view kCharacters = "0123456789-.eE{}[],:\" \\ux\0\xFF"sv;
-  std::string text = original;
-  const std::uint64_t changes = 1 + random.below(0, 3);
-  for (std::uint64_t i = 0; i < changes && !text.empty(); ++i) {
-    const std::size_t place = random.below(10 * i + 1, text.size());
-    const char listed = kCharacters[random.below(10 * i + 2, kCharacters.size())];
-    switch (random.below(10 * i + 3, 6)) {
-      case 0:
-        text[place] = static_cast<char>(static_cast<unsigned char>(text[place]) ^ (1u << random.below(10 * i + 4, 8)));
-        break;
-      case 1:
-        text[place] = static_cast<char>(random.below(10 * i + 4, 256));
-        break;
-      case 2:
-        text.insert(place, 1, listed);
-        break;
-      case 3:
-        text.erase(place, 1 + random.below(10 * i + 4, 4));
-        break;
-      case 4:
-        text.resize(random.below(10 * i + 4, 8) == 0 ? place : text.size());
-        break;
-      default:
-        text[place] = listed;
-    }
-  }
-  return text;
 }
 
 /// What must hold of any header that is accepted, counted independently in 128 bits.

@@ -35,10 +35,12 @@ class TensorConsumption : public testing::Test {
 TEST_F(TensorConsumption, UsingEveryTensorOnceIsFine) {
   const ModelDirectory model = model_with(2);
   TensorConsumer consumer(model);
-  const ModelTensor* tensor = consumer.consume("t1", shape_);
-  ASSERT_NE(tensor, nullptr);
-  EXPECT_EQ(tensor->entry->name, "t1");
-  EXPECT_NE(consumer.consume("t0", shape_), nullptr);
+  const std::optional<StoredWeight> weight = consumer.consume("t1", shape_);
+  ASSERT_TRUE(weight.has_value());
+  EXPECT_EQ(weight->format, WeightFormat::kPlain);
+  EXPECT_EQ(weight->elements->entry->name, "t1");
+  EXPECT_EQ(weight->scales, nullptr);
+  EXPECT_TRUE(consumer.consume("t0", shape_).has_value());
   EXPECT_EQ(message_of([&] { consumer.finish(); }), "no error");
 }
 
@@ -52,9 +54,9 @@ TEST_F(TensorConsumption, UsingATensorTwiceIsABug) {
 TEST_F(TensorConsumption, MissingUnusedAndMisshapenTensorsAreReportedTogether) {
   const ModelDirectory model = model_with(3);
   TensorConsumer consumer(model);
-  EXPECT_EQ(consumer.consume("absent", shape_), nullptr);
-  EXPECT_EQ(consumer.consume("t0", std::vector<std::int64_t>{3, 2}), nullptr);
-  EXPECT_NE(consumer.consume("t1", shape_), nullptr);
+  EXPECT_FALSE(consumer.consume("absent", shape_).has_value());
+  EXPECT_FALSE(consumer.consume("t0", std::vector<std::int64_t>{3, 2}).has_value());
+  EXPECT_TRUE(consumer.consume("t1", shape_).has_value());
   EXPECT_THAT(message_of([&] { consumer.finish(); }),
               AllOf(HasSubstr(directory_.path().string()), HasSubstr("1 tensor missing: \"absent\""),
                     HasSubstr("1 tensor of another shape: \"t0\" [2, 3] instead of [3, 2]"),

@@ -104,4 +104,21 @@ std::string Names::prediction(std::string_view published) const {
   return fmt::format("{}mtp.0.{}", prefix_, published);
 }
 
+StoredNames stored_names_of(NameStyle style, bool prediction) {
+  return [style, prediction](std::string_view name) {
+    if (name.starts_with("mtp.")) {
+      return prediction && !name.ends_with("_proj");
+    }
+    switch (style) {
+      case NameStyle::kPublished:
+        return name == "embed.weight";
+      case NameStyle::kSaved:
+        return name == "model.embed_tokens.weight" || name == "model.layers.0.attn.wq_a.weight";
+      case NameStyle::kTransformers:
+        return name == "model.embed_tokens.weight" || name.ends_with(".gate_up_proj") || name.ends_with(".down_proj");
+    }
+    return false;
+  };
+}
+
 }  // namespace flyover::models::deepseek_v4

@@ -37,4 +37,8 @@ class Names {
   std::string prefix_;  ///< "model." where published names have it
 };
 
+/// What a directory with names of this style would say of them, with a prediction block or without: transformers' own
+/// style has the experts of a layer merged, the others have them one by one.
+StoredNames stored_names_of(NameStyle style, bool prediction);
+
 }  // namespace flyover::models::deepseek_v4

@@ -216,8 +216,10 @@ nn::MixtureOfExperts Model::make_mixture(std::int64_t index, const Namer& name, 
   mixture.router = matrix(name("ffn.gate.weight"), mixture.experts, hidden);
   if (hashes) {
     const std::string table = name("ffn.gate.tid2eid");
-    mixture.table = parameters_.add(
-        single(table, {config_.vocab_size, mixture.choices}, ParameterRole::kEmbedding, ParameterStorage::kIndices));
+    ParameterSpec spec =
+        single(table, {config_.vocab_size, mixture.choices}, ParameterRole::kEmbedding, ParameterStorage::kIndices);
+    spec.index_limit = mixture.experts;
+    mixture.table = parameters_.add(std::move(spec));
   } else {
     mixture.bias = exact(name("ffn.gate.bias"), {mixture.experts}, ParameterRole::kBalance, {});
   }

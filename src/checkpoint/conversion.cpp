@@ -1,0 +1,315 @@
+#include "checkpoint/conversion.h"
+
+#include <algorithm>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "checkpoint/json_events.h"
+#include "checkpoint/model_weights.h"
+#include "checkpoint/storage_config.h"
+#include "checkpoint/weight_matching.h"
+#include "models/deepseek_v4/names.h"
+
+namespace flyover::checkpoint {
+namespace {
+
+using autograd::CheckpointSlice;
+using autograd::Parameter;
+using autograd::ParameterStorage;
+using base::Json;
+
+std::string config_source(const ModelDirectory& directory) {
+  return (directory.path() / "config.json").string();
+}
+
+std::vector<std::int64_t> shape_of(const CheckpointSlice& slice) {
+  const auto sizes = slice.shape.values();
+  return {sizes.begin(), sizes.end()};
+}
+
+/// The model of the source with the names of the result.
+std::unique_ptr<models::LanguageModel> make_target_model(const ModelDirectory& source, ConvertNames names,
+                                                         const ModelDirectory* like) {
+  const std::string where = config_source(source);
+  if (like != nullptr) {
+    return models::make_model(source.config(), where, stored_names(*like));
+  }
+  if (names == ConvertNames::kSource) {
+    return models::make_model(source.config(), where, stored_names(source));
+  }
+  const std::string family = base::get_string(source.config(), "model_type", where);
+  base::require(family == "deepseek_v4", "--names: only deepseek_v4 has several sets of names, not {}", family);
+  using models::deepseek_v4::NameStyle;
+  const NameStyle style = names == ConvertNames::kPublished ? NameStyle::kPublished : NameStyle::kTransformers;
+  const std::vector<ModelTensor>& tensors = source.tensors();
+  const bool prediction = std::any_of(tensors.begin(), tensors.end(), [](const ModelTensor& tensor) {
+    return tensor.entry->name.ends_with("mtp.0.e_proj.weight");
+  });
+  return models::make_model(source.config(), where, models::deepseek_v4::stored_names_of(style, prediction));
+}
+
+/// The rows of a parameter's slices in the source that make up a slice of the result.
+std::vector<SourceRows> rows_for(const CheckpointSlice& target, std::span<const MatchedSlice> sources) {
+  const std::int64_t columns = matrix_shape(target.shape.values()).columns;
+  const std::int64_t begin = target.first_element, end = begin + target.shape.elements();
+  std::vector<SourceRows> result;
+  for (const MatchedSlice& source : sources) {
+    const std::int64_t start = source.slice->first_element;
+    const std::int64_t first = std::max(begin, start);
+    const std::int64_t last = std::min(end, start + source.slice->shape.elements());
+    if (first >= last) {
+      continue;
+    }
+    base::check(matrix_shape(source.slice->shape.values()).columns == columns && (first - start) % columns == 0 &&
+                    (last - first) % columns == 0,
+                "{} and {} are not made of the same rows", source.slice->name, target.name);
+    result.push_back({source.weight, (first - start) / columns, (last - first) / columns});
+  }
+  return result;
+}
+
+/// How each weight of the published checkpoint is stored, by name; FP8 and FP4 only.
+std::map<std::string, WeightFormat, std::less<>> published_formats(const ModelDirectory& source,
+                                                                   const models::StoredNames& names, ConvertTo to) {
+  const auto released = models::released_weights(source.config(), config_source(source), names);
+  base::require(!released.empty(),
+                "{}: is of a family without a published quantised checkpoint: convert it to bf16 or "
+                "f32, or --like another directory",
+                source.path().string());
+  std::map<std::string, WeightFormat, std::less<>> formats;
+  for (const models::ReleasedWeight& weight : released) {
+    if (weight.stored == models::ReleasedAs::kFp8 || weight.stored == models::ReleasedAs::kFp4) {
+      const bool fp4 = weight.stored == models::ReleasedAs::kFp4 && to == ConvertTo::kFp4;
+      formats[weight.name] = fp4 ? WeightFormat::kFp4 : WeightFormat::kFp8;
+    }
+  }
+  return formats;
+}
+
+/// What decides how weights are stored.
+class StorageRule {
+ public:
+  StorageRule(const ModelDirectory& source, ConvertTo to, const ModelDirectory* like, const models::StoredNames& names)
+      : to_(to), like_(like) {
+    if (like == nullptr && (to == ConvertTo::kFp8 || to == ConvertTo::kFp4)) {
+      formats_ = published_formats(source, names, to);
+    }
+  }
+
+  /// Fills `storage` and `kept` of a weight whose rows are known.
+  void apply(const Parameter& parameter, ConvertedWeight& weight) const {
+    const ParameterStorage kind = parameter.spec.storage;
+    if (kind == ParameterStorage::kIndices) {
+      weight.storage.elements = weight.rows.front().weight.elements->entry->dtype;
+    } else if (like_ != nullptr) {
+      follow(weight);
+    } else if (kind == ParameterStorage::kExact) {
+      weight.storage.elements = TensorType::kF32;
+    } else {
+      const auto format = formats_.find(weight.name);
+      if (format != formats_.end()) {
+        weight.storage = quantised_storage(weight.name, format->second);
+      } else {
+        weight.storage.elements = to_ == ConvertTo::kF32 ? TensorType::kF32 : TensorType::kBf16;
+        const bool merged = weight.shape.size() > 2 && !formats_.empty();
+        base::require(!merged,
+                      "the weight {} has the experts of a layer merged, which are not published quantised: "
+                      "convert to bf16, or with --names published",
+                      quote(weight.name));
+      }
+    }
+    base::require(can_store(weight.storage.format, weight.shape),
+                  "the weight {} {} cannot be stored as {}: it needs columns in multiples of 32", quote(weight.name),
+                  format_shape(weight.shape), name_of(weight.storage.format));
+  }
+
+ private:
+  void follow(ConvertedWeight& weight) const {
+    const std::optional<StoredWeight> model = find_weight(*like_, weight.name, weight.shape);
+    base::require(model.has_value(),
+                  "{}: has no weight {} of shape {} (with its scales): it is not a model of the same "
+                  "shape",
+                  like_->path().string(), quote(weight.name), format_shape(weight.shape));
+    weight.storage = storage_of(*model);
+    if (model->format != WeightFormat::kPlain) {
+      check_scales(*model);
+      weight.kept = model;
+      return;
+    }
+    const TensorType type = weight.storage.elements;
+    base::require(type == TensorType::kF32 || type == TensorType::kBf16 || type == TensorType::kF16,
+                  "{}: the weight {} is {}; only F32, BF16 and F16 can be written", like_->path().string(),
+                  quote(weight.name), name_of(type));
+  }
+
+  ConvertTo to_;
+  const ModelDirectory* like_;
+  std::map<std::string, WeightFormat, std::less<>> formats_;
+};
+
+std::string target_config(const ModelDirectory& source, ConvertTo to, const ModelDirectory* like) {
+  Json config = source.config();
+  TensorType plain = to == ConvertTo::kF32 ? TensorType::kF32 : TensorType::kBf16;
+  Json storage = Json::object();
+  if (like != nullptr) {
+    storage = like->config();
+    const std::string where = config_source(*like);
+    const std::string type =
+        base::get_string(storage, storage.contains("dtype") ? "dtype" : "torch_dtype", where, "bfloat16");
+    plain = type == "float32" ? TensorType::kF32 : type == "float16" ? TensorType::kF16 : TensorType::kBf16;
+  } else if (to == ConvertTo::kFp8 || to == ConvertTo::kFp4) {
+    storage = quantised_storage_keys(to == ConvertTo::kFp4);
+  }
+  set_storage(config, plain, storage);
+  return config.dump(2) + "\n";
+}
+
+void add_copies(const ModelDirectory& like, const models::LanguageModel& model, Conversion& conversion) {
+  for (const ModelTensor& tensor : like.tensors()) {
+    const std::string original = copied_name(model, tensor.entry->name);
+    for (std::size_t i = 0; !original.empty() && i < conversion.weights.size(); ++i) {
+      if (conversion.weights[i].name == original && conversion.weights[i].storage.format == WeightFormat::kPlain) {
+        conversion.copies[tensor.entry->name] = i;
+      }
+    }
+  }
+}
+
+/// The names of the result as its model knows them, for the family's list of published weights.
+models::StoredNames names_of(const models::LanguageModel& model) {
+  std::map<std::string, bool, std::less<>> names;
+  for (const Parameter& parameter : model.parameters().all()) {
+    for (const CheckpointSlice& slice : parameter.spec.slices) {
+      names[slice.name] = true;
+    }
+  }
+  return [names = std::move(names)](std::string_view name) { return names.contains(name); };
+}
+
+}  // namespace
+
+Conversion plan_conversion(const ModelDirectory& source, ConvertTo to, ConvertNames names, const ModelDirectory* like) {
+  const auto model = models::make_model(source.config(), config_source(source), stored_names(source));
+  const std::vector<MatchedSlice> matched = match_weights(source, *model);
+  const auto target = make_target_model(source, names, like);
+  const std::vector<Parameter>& from = model->parameters().all();
+  const std::vector<Parameter>& into = target->parameters().all();
+  base::require(from.size() == into.size(), "{}: only one of it and {} has a prediction block",
+                like == nullptr ? "" : like->path().string(), source.path().string());
+  const StorageRule rule(source, to, like, names_of(*target));
+  Conversion conversion;
+  conversion.config = target_config(source, to, like);
+  std::span<const MatchedSlice> rest = matched;
+  for (std::size_t i = 0; i < from.size(); ++i) {
+    base::check(from[i].spec.shape == into[i].spec.shape, "{} and {} are not the same parameter", from[i].spec.name,
+                into[i].spec.name);
+    const auto sources = rest.first(from[i].spec.slices.size());
+    rest = rest.subspan(sources.size());
+    for (const CheckpointSlice& slice : into[i].spec.slices) {
+      ConvertedWeight weight{slice.name, shape_of(slice), {}, rows_for(slice, sources), {}};
+      rule.apply(into[i], weight);
+      conversion.weights.push_back(std::move(weight));
+    }
+  }
+  if (like != nullptr) {
+    add_copies(*like, *target, conversion);
+  }
+  return conversion;
+}
+
+std::vector<ConvertedTensor> tensors_of(const Conversion& conversion) {
+  std::vector<ConvertedTensor> tensors;
+  for (std::size_t i = 0; i < conversion.weights.size(); ++i) {
+    const ConvertedWeight& weight = conversion.weights[i];
+    if (weight.storage.format != WeightFormat::kPlain) {
+      tensors.push_back(
+          {part_spec(weight.name, weight.shape, weight.storage, WeightPart::kScales), i, WeightPart::kScales});
+    }
+    tensors.push_back({part_spec(weight.name, weight.shape, weight.storage, WeightPart::kElements), i});
+  }
+  for (const auto& [name, i] : conversion.copies) {
+    tensors.push_back(
+        {part_spec(name, conversion.weights[i].shape, conversion.weights[i].storage, WeightPart::kElements), i});
+  }
+  return tensors;
+}
+
+namespace {
+
+/// The bytes of some rows of a tensor that has `rows` in all.
+std::span<const std::byte> row_bytes(const ModelTensor& tensor, std::int64_t rows, std::int64_t first,
+                                     std::int64_t count) {
+  const std::span<const std::byte> bytes = bytes_of(tensor);
+  const std::size_t row = bytes.size() / static_cast<std::size_t>(std::max<std::int64_t>(rows, 1));
+  return bytes.subspan(static_cast<std::size_t>(first) * row, static_cast<std::size_t>(count) * row);
+}
+
+/// Whether the bytes of the sources, one after the other, are those of the result. Rows of FP4 are independent of each
+/// other, blocks of FP8 are not.
+bool copies_bytes(const ConvertedWeight& weight) {
+  return std::all_of(weight.rows.begin(), weight.rows.end(), [&](const SourceRows& rows) {
+    const WeightStorage from = storage_of(rows.weight);
+    const bool whole = weight.rows.size() == 1 && rows.weight.shape() == weight.shape;
+    return from.format == weight.storage.format && from.elements == weight.storage.elements &&
+           (from.format != WeightFormat::kFp8 || (whole && from.scales == weight.storage.scales));
+  });
+}
+
+void copy_bytes(const SourceRows& rows, WeightPart part, const PieceWriter& write) {
+  constexpr std::size_t kPiece = std::size_t{4} << 20;
+  const ModelTensor& tensor = part == WeightPart::kScales ? *rows.weight.scales : *rows.weight.elements;
+  const bool fp8_scales = part == WeightPart::kScales && rows.weight.format == WeightFormat::kFp8;
+  const std::span<const std::byte> bytes =
+      fp8_scales ? bytes_of(tensor) : row_bytes(tensor, matrix_shape(rows.weight.shape()).rows, rows.first, rows.count);
+  for (std::size_t begin = 0; begin < bytes.size(); begin += kPiece) {
+    const auto piece = bytes.subspan(begin, std::min(kPiece, bytes.size() - begin));
+    write(piece);
+    tensor.file->release(piece);
+  }
+}
+
+/// Rows [first, first + count) of the result.
+void read_converted_rows(const ConvertedWeight& weight, std::int64_t first, std::int64_t count,
+                         std::span<float> values) {
+  const auto columns = static_cast<std::size_t>(matrix_shape(weight.shape).columns);
+  std::int64_t begin = 0;  // of the source's rows, in rows of the result
+  for (const SourceRows& rows : weight.rows) {
+    const std::int64_t from = std::max(first, begin), to = std::min(first + count, begin + rows.count);
+    if (from < to) {
+      const std::int64_t place = rows.first + from - begin;
+      read_rows(rows.weight, place, to - from,
+                values.subspan(static_cast<std::size_t>(from - first) * columns,
+                               static_cast<std::size_t>(to - from) * columns));
+      const ModelTensor& elements = *rows.weight.elements;
+      elements.file->release(row_bytes(elements, matrix_shape(rows.weight.shape()).rows, place, to - from));
+    }
+    begin += rows.count;
+  }
+}
+
+}  // namespace
+
+void write_converted(const ConvertedWeight& weight, WeightPart part, const PieceWriter& write) {
+  if (copies_bytes(weight)) {
+    for (const SourceRows& rows : weight.rows) {
+      copy_bytes(rows, part, write);
+    }
+    return;
+  }
+  WeightSource source{weight.name, weight.shape, {}, weight.kept};
+  source.rows = [&](std::int64_t first, std::int64_t count, std::span<float> values) {
+    read_converted_rows(weight, first, count, values);
+  };
+  write_part(source, weight.storage, part, write);
+  for (const SourceRows& rows : weight.rows) {
+    if (rows.weight.scales != nullptr) {
+      release(*rows.weight.scales);
+    }
+  }
+  if (weight.kept.has_value()) {
+    release(*weight.kept->scales);
+  }
+}
+
+}  // namespace flyover::checkpoint

@@ -1,0 +1,166 @@
+#include "checkpoint/convert.h"
+
+#include <map>
+#include <set>
+#include <system_error>
+
+#include "base/error.h"
+#include "base/files.h"
+#include "checkpoint/content_hash.h"
+#include "checkpoint/hub_names.h"
+#include "checkpoint/hub_shards.h"
+#include "checkpoint/resumable_directory.h"
+#include "checkpoint/safetensors_header.h"
+
+namespace flyover::checkpoint {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// A conversion ready to be written.
+struct Work {
+  Conversion conversion;
+  std::map<std::string, ConvertedTensor> tensors;  ///< by name
+  std::vector<Shard> shards;
+  std::vector<std::string> companions;
+  fs::path source;
+};
+
+Work prepare(const ModelDirectory& source, const ModelDirectory* like, const ConvertRequest& request) {
+  Work work;
+  work.source = request.source;
+  work.conversion = plan_conversion(source, request.to, request.names, like);
+  std::vector<TensorSpec> specs;
+  for (ConvertedTensor& tensor : tensors_of(work.conversion)) {
+    specs.push_back(tensor.spec);
+    const std::string name = tensor.spec.name;
+    base::require(work.tensors.emplace(name, std::move(tensor)).second, "the result would have two tensors {}", name);
+  }
+  work.shards = split_into_shards(specs, request.max_shard_bytes);
+  work.companions = companion_files(request.source);
+  return work;
+}
+
+/// What is written, and the identity of what it is read from: files of another size or time give another plan.
+std::string identity_of(const Work& work, const ModelDirectory& source, const ModelDirectory* like) {
+  ContentHash hash;
+  hash.add(work.conversion.config);
+  for (const Shard& shard : work.shards) {
+    hash.add(shard.file);
+    hash.add(format_safetensors_header(shard.tensors, shard_metadata()));
+  }
+  std::set<fs::path> files;
+  for (const ModelDirectory* directory : {&source, like}) {
+    for (const ModelTensor& tensor : directory == nullptr ? std::vector<ModelTensor>() : directory->tensors()) {
+      files.insert(tensor.file->path());
+    }
+  }
+  for (const fs::path& file : files) {
+    std::error_code error;
+    const auto size = fs::file_size(file, error);
+    const auto time = fs::last_write_time(file, error).time_since_epoch().count();
+    base::require(!error, "{}: cannot read its size and time: {}", file.string(), error.message());
+    hash.add(fmt::format("{} {} {}\n", fs::absolute(file).string(), size, time));
+  }
+  return hash.text();
+}
+
+/// Writes one weights file and reads it again. Returns its hash.
+std::string write_shard(const Work& work, const Shard& shard, const fs::path& directory) {
+  const fs::path path = directory / shard.file;
+  ContentHash hash;
+  hash.add(format_safetensors_header(shard.tensors, shard_metadata()));
+  SafetensorsWriter writer(path, shard.tensors, shard_metadata());
+  for (const TensorSpec& spec : shard.tensors) {
+    const ConvertedTensor& tensor = work.tensors.at(spec.name);
+    write_converted(work.conversion.weights[tensor.weight], tensor.part, [&](std::span<const std::byte> piece) {
+      hash.add(piece);
+      writer.write(spec.name, piece);
+    });
+  }
+  writer.commit();
+  std::string text = hash.text();
+  base::require(hash_of_file(path) == text, "{}: reads back differently from what was written: do not trust this disk",
+                path.string());
+  return text;
+}
+
+void write_shards(const Work& work, const ConvertRequest& request, ResumableDirectory& directory) {
+  std::size_t done = 0;
+  for (const Shard& shard : work.shards) {
+    const bool kept = directory.is_finished(shard.file);
+    if (!kept) {
+      directory.finish(shard.file, write_shard(work, shard, directory.path()));
+    }
+    ++done;
+    if (request.report) {
+      request.report({shard.file, done, work.shards.size(), kept});
+    }
+  }
+}
+
+void write_small_files(const Work& work, const fs::path& directory) {
+  if (work.shards.size() > 1) {
+    base::write_file_atomically(directory / kIndexFile, index_text(work.shards));
+  }
+  for (const std::string& name : work.companions) {
+    base::write_file_atomically(directory / name, base::read_file(work.source / name));
+  }
+  base::write_file_atomically(directory / kConfigFile, work.conversion.config);
+}
+
+fs::path normal_path(const fs::path& target) {
+  fs::path path = fs::absolute(target).lexically_normal();
+  return path.has_filename() ? path : path.parent_path();
+}
+
+}  // namespace
+
+ConvertOutcome convert_model(const ConvertRequest& request) {
+  const ModelDirectory source = ModelDirectory::open(request.source);
+  std::optional<ModelDirectory> like;
+  if (request.like.has_value()) {
+    like = ModelDirectory::open(*request.like);
+  }
+  const ModelDirectory* const model = like.has_value() ? &*like : nullptr;
+  const Work work = prepare(source, model, request);
+  const std::string plan = identity_of(work, source, model);
+  ConvertOutcome outcome;
+  outcome.tensors = work.tensors.size();
+  outcome.files = work.shards.size();
+  for (const Shard& shard : work.shards) {
+    outcome.bytes += shard.bytes();
+  }
+  const fs::path target = normal_path(request.target);
+  if (ResumableDirectory::finish_completed(target, plan)) {
+    outcome.kept = outcome.files;
+    return outcome;
+  }
+  require_model_directory_writable(target, false);
+  ResumableDirectory directory(target, plan);
+  outcome.kept = directory.finished_count();
+  std::uint64_t missing_bytes = 0;
+  for (const Shard& shard : work.shards) {
+    missing_bytes += directory.is_finished(shard.file) ? 0 : shard.bytes();
+  }
+  try {
+    require_disk_space(target, missing_bytes);
+    write_shards(work, request, directory);
+    write_small_files(work, directory.path());
+    const ModelDirectory written = ModelDirectory::open(directory.path());
+    base::check(written.tensors().size() == work.tensors.size(), "{} tensors were written of {}",
+                written.tensors().size(), work.tensors.size());
+  } catch (const base::Error& error) {
+    const std::size_t finished = directory.finished_count();
+    if (finished == 0) {
+      directory.discard();
+      throw;
+    }
+    base::fail("{}\n  {} of {} weights files are finished and kept in {}; the same command goes on behind them",
+               error.what(), finished, work.shards.size(), directory.path().string());
+  }
+  directory.move_into_place();
+  return outcome;
+}
+
+}  // namespace flyover::checkpoint

@@ -1,0 +1,36 @@
+#include "checkpoint/storage_config.h"
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+
+namespace flyover::checkpoint {
+
+void set_storage(base::Json& config, TensorType plain, const base::Json& storage) {
+  const char* const name = plain == TensorType::kF32 ? "float32" : plain == TensorType::kF16 ? "float16" : "bfloat16";
+  base::check(plain == TensorType::kF32 || plain == TensorType::kF16 || plain == TensorType::kBf16,
+              "weights of type {}", name_of(plain));
+  config[config.contains("dtype") ? "dtype" : "torch_dtype"] = name;
+  for (const char* const key : {"quantization_config", "expert_dtype"}) {
+    if (storage.contains(key)) {
+      config[key] = storage[key];
+    } else {
+      config.erase(key);
+    }
+  }
+}
+
+base::Json quantised_storage_keys(bool fp4_experts) {
+  base::Json keys;
+  keys["quantization_config"] = {{"activation_scheme", "dynamic"},
+                                 {"fmt", "e4m3"},
+                                 {"quant_method", "fp8"},
+                                 {"scale_fmt", "ue8m0"},
+                                 {"weight_block_size", {128, 128}}};
+  if (fp4_experts) {
+    keys["expert_dtype"] = "fp4";
+  }
+  return keys;
+}
+
+}  // namespace flyover::checkpoint

@@ -1,0 +1,17 @@
+// What config.json says of how the weights are stored.
+#pragma once
+
+#include "base/json.h"
+#include "checkpoint/tensor_type.h"
+
+namespace flyover::checkpoint {
+
+/// Makes `config` tell that plain weights are of type `plain` (as "dtype" if it has that, else "torch_dtype"), and
+/// takes "quantization_config" and "expert_dtype" from `storage`: where that has none, `config` loses its own.
+void set_storage(base::Json& config, TensorType plain, const base::Json& storage);
+
+/// The two keys for FP8 weights in blocks of 128 x 128 with ue8m0 scales, as DeepSeek-V4 is published; with FP4 experts
+/// if `fp4_experts`.
+base::Json quantised_storage_keys(bool fp4_experts);
+
+}  // namespace flyover::checkpoint

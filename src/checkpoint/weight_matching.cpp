@@ -1,0 +1,127 @@
+#include "checkpoint/weight_matching.h"
+
+#include <cstring>
+
+#include "base/error.h"
+#include "checkpoint/tensor_consumer.h"
+
+namespace flyover::checkpoint {
+namespace {
+
+using autograd::CheckpointSlice;
+using autograd::Parameter;
+
+constexpr std::string_view kOutputName = "lm_head.weight";
+constexpr std::string_view kEmbeddingName = "model.embed_tokens.weight";
+
+/// The shape that the directory has for a slice: with fewer rows where the vocabulary grows.
+std::vector<std::int64_t> stored_shape(const Parameter& parameter, const CheckpointSlice& slice,
+                                       std::int64_t stored_vocabulary) {
+  const auto sizes = slice.shape.values();
+  std::vector<std::int64_t> shape(sizes.begin(), sizes.end());
+  const bool by_vocabulary = parameter.spec.role == autograd::ParameterRole::kEmbedding ||
+                             parameter.spec.role == autograd::ParameterRole::kOutput;
+  if (stored_vocabulary > 0 && by_vocabulary) {
+    shape[0] = stored_vocabulary;
+  }
+  return shape;
+}
+
+bool same_elements(const ModelTensor& a, const ModelTensor& b) {
+  const std::span<const std::byte> first = bytes_of(a), second = bytes_of(b);
+  const bool same = a.entry->dtype == b.entry->dtype && first.size() == second.size() &&
+                    std::memcmp(first.data(), second.data(), first.size()) == 0;
+  release(a);
+  release(b);
+  return same;
+}
+
+bool repeats_embedding(const ModelDirectory& directory) {
+  const ModelTensor* output = directory.find(kOutputName);
+  const ModelTensor* embedding = directory.find(kEmbeddingName);
+  return output != nullptr && embedding != nullptr && same_elements(*output, *embedding);
+}
+
+/// Whether a tensor may be left unused because it repeats another. Throws Error if it should and does not.
+bool is_copy(const ModelDirectory& directory, const models::LanguageModel& model, std::string_view name) {
+  const std::string original = copied_name(model, name);
+  const ModelTensor* tensor = original.empty() ? nullptr : directory.find(original);
+  if (tensor == nullptr) {
+    return false;
+  }
+  base::require(
+      same_elements(*directory.find(name), *tensor),
+      "{}: the tensor \"{}\" must repeat \"{}\", but its bytes differ: a prediction block with an embedding or "
+      "output layer of its own is not supported",
+      directory.path().string(), name, original);
+  return true;
+}
+
+}  // namespace
+
+std::vector<MatchedSlice> match_weights(const ModelDirectory& directory, const models::LanguageModel& model,
+                                        std::int64_t stored_vocabulary) {
+  TensorConsumer consumer(directory);
+  std::vector<MatchedSlice> matched;
+  for (const Parameter& parameter : model.parameters().all()) {
+    for (const CheckpointSlice& slice : parameter.spec.slices) {
+      const auto shape = stored_shape(parameter, slice, stored_vocabulary);
+      if (const auto weight = consumer.consume(slice.name, shape)) {
+        matched.push_back({&parameter, &slice, *weight});
+      }
+    }
+  }
+  consumer.finish([&](std::string_view name) {
+    return name.ends_with("rotary_emb.inv_freq") || (name == kOutputName && repeats_embedding(directory)) ||
+           is_copy(directory, model, name);
+  });
+  for (const MatchedSlice& match : matched) {
+    check_scales(match.weight);
+    if (match.parameter->spec.storage == autograd::ParameterStorage::kIndices) {
+      read_indices(match);
+    }
+  }
+  return matched;
+}
+
+std::vector<std::int32_t> read_indices(const MatchedSlice& match) {
+  const CheckpointSlice& slice = *match.slice;
+  const std::span<const std::byte> bytes = bytes_of(*match.weight.elements);
+  const TensorType type = match.weight.elements->entry->dtype;
+  const bool wide = type == TensorType::kI64;
+  base::require(wide || type == TensorType::kI32, "{}: is {}, expected I64 or I32", slice.name, name_of(type));
+  const std::int64_t limit = match.parameter->spec.index_limit;
+  std::vector<std::int32_t> result(static_cast<std::size_t>(slice.shape.elements()));
+  for (std::size_t i = 0; i < result.size(); ++i) {
+    std::int64_t value = 0;
+    if (wide) {
+      std::memcpy(&value, bytes.data() + i * sizeof(value), sizeof(value));
+    } else {
+      std::int32_t narrow = 0;
+      std::memcpy(&narrow, bytes.data() + i * sizeof(narrow), sizeof(narrow));
+      value = narrow;
+    }
+    base::require(value >= 0 && value < limit, "{}: element {} is {}, expected an index from 0 to {}", slice.name, i,
+                  value, limit - 1);
+    result[i] = static_cast<std::int32_t>(value);
+  }
+  return result;
+}
+
+std::string copied_name(const models::LanguageModel& model, std::string_view name) {
+  constexpr std::string_view kPrefix = "model.";
+  name.remove_prefix(name.starts_with(kPrefix) ? kPrefix.size() : 0);
+  const bool embedding = name == "mtp.0.emb.tok_emb.weight";
+  if (!embedding && name != "mtp.0.head.weight") {
+    return {};
+  }
+  const auto role = embedding ? autograd::ParameterRole::kEmbedding : autograd::ParameterRole::kOutput;
+  for (const Parameter& parameter : model.parameters().all()) {
+    if (parameter.spec.role == role && parameter.spec.storage == autograd::ParameterStorage::kCompute) {
+      return parameter.spec.slices.front().name;
+    }
+  }
+  return {};
+}
+
+}  // namespace flyover::checkpoint

@@ -1,0 +1,35 @@
+// Which weight of a directory fills which slice of a model's parameters. Nothing is loaded here.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "autograd/parameter.h"
+#include "checkpoint/stored_weight.h"
+#include "models/language_model.h"
+
+namespace flyover::checkpoint {
+
+/// A slice and the weight that fills it.
+struct MatchedSlice {
+  const autograd::Parameter* parameter;
+  const autograd::CheckpointSlice* slice;
+  StoredWeight weight;
+};
+
+/// One match for every slice of the model, in the order of parameters and slices; every tensor of the directory is used
+/// exactly once, but for those that repeat another (see copied_name, and a tied model's "lm_head.weight") and rotary
+/// tables. Throws Error as load_weights does. `stored_vocabulary` as there.
+std::vector<MatchedSlice> match_weights(const ModelDirectory& directory, const models::LanguageModel& model,
+                                        std::int64_t stored_vocabulary = 0);
+
+/// A table of indices, which files hold as I64 or I32. Throws Error for any other type and for indices out of range.
+std::vector<std::int32_t> read_indices(const MatchedSlice& match);
+
+/// The name of the embedding or the output layer if `name` is a copy of it that some checkpoints of DeepSeek keep with
+/// their prediction block ("mtp.0.emb.tok_emb.weight", "mtp.0.head.weight"); else an empty string.
+std::string copied_name(const models::LanguageModel& model, std::string_view name);
+
+}  // namespace flyover::checkpoint

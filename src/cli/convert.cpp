@@ -1,0 +1,80 @@
+#include "checkpoint/convert.h"
+
+#include <cstdio>
+#include <map>
+#include <memory>
+
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+#include <fmt/core.h>
+
+#include "base/text.h"
+#include "cli/commands.h"
+
+namespace flyover::cli {
+namespace {
+
+using checkpoint::ConvertNames;
+using checkpoint::ConvertTo;
+
+const std::map<std::string, ConvertTo> kTargets = {
+    {"bf16", ConvertTo::kBf16}, {"f32", ConvertTo::kF32}, {"fp8", ConvertTo::kFp8}, {"fp4", ConvertTo::kFp4}};
+const std::map<std::string, ConvertNames> kNames = {{"source", ConvertNames::kSource},
+                                                    {"published", ConvertNames::kPublished},
+                                                    {"transformers", ConvertNames::kTransformers}};
+
+int run(checkpoint::ConvertRequest& request) {
+  request.report = [](const checkpoint::ConvertProgress& progress) {
+    fmt::print("{}/{} {}{}\n", progress.done, progress.count, progress.file,
+               progress.kept ? " (kept from an earlier attempt)" : "");
+    std::fflush(stdout);
+  };
+  const checkpoint::ConvertOutcome outcome = checkpoint::convert_model(request);
+  fmt::print("wrote {} tensors, {} in {} file{}, to {}\n", outcome.tensors, base::format_bytes(outcome.bytes),
+             outcome.files, outcome.files == 1 ? "" : "s", request.target.string());
+  return kSuccess;
+}
+
+}  // namespace
+
+void add_convert(CLI::App& app, Action& action) {
+  struct Options {
+    checkpoint::ConvertRequest request;
+    std::string source;
+    std::string target;
+    std::string to = "bf16";
+    std::string names = "source";
+    std::string like;
+  };
+  auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("convert", "Write a model directory with other types, formats or names");
+  command->add_option("source", options->source, "Model directory")->required();
+  command->add_option("target", options->target, "Model directory to write; it does not exist yet")->required();
+  CLI::Option* to =
+      command->add_option("--to", options->to, "bf16, f32, or as the model is published: fp4, fp8 (experts too)");
+  to->check(CLI::IsMember(kTargets));
+  CLI::Option* names =
+      command->add_option("--names", options->names, "source, published or transformers (DeepSeek-V4)");
+  names->check(CLI::IsMember(kNames));
+  command->add_option("--like", options->like, "Types, formats and names as in this model directory")
+      ->excludes(to)
+      ->excludes(names);
+  command->add_option("--max-shard-bytes", options->request.max_shard_bytes, "Tensor bytes of one weights file")
+      ->check(CLI::PositiveNumber);
+  command->callback([options, &action] {
+    action = [options] {
+      checkpoint::ConvertRequest& request = options->request;
+      request.source = options->source;
+      request.target = options->target;
+      request.to = kTargets.at(options->to);
+      request.names = kNames.at(options->names);
+      if (!options->like.empty()) {
+        request.like = options->like;
+      }
+      return run(request);
+    };
+  });
+}
+
+}  // namespace flyover::cli

@@ -1,0 +1,42 @@
+// A tiny DeepSeek-V4 directory, quantised as the published ones are, with random bytes; and what its weights must be by
+// the definition of the formats, computed without the code under test.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "checkpoint/safetensors.h"
+
+namespace flyover::checkpoint {
+
+/// config.json of the model: all three attention kinds, hash and learned routing, a prediction block; sizes with
+/// several FP8 blocks and with cut ones.
+std::string quantised_config();
+
+/// A tensor's place and bytes, to be changed by tests before they are written.
+struct HandmadeTensor {
+  TensorSpec spec;
+  std::string bytes;
+};
+
+/// By name. `copies`: with copies of embedding and output layer beside the prediction block.
+using HandmadeModel = std::map<std::string, HandmadeTensor>;
+HandmadeModel quantised_model(std::uint64_t seed, bool copies = false);
+
+/// Writes config.json and the tensors as one file, or as two shards with an index.
+void write_handmade(const std::filesystem::path& directory, const HandmadeModel& model, bool shards = false,
+                    const std::string& config = quantised_config());
+
+/// The values of a weight of the model: codes times scales (ue8m0 or f32), in double precision and so exact.
+std::vector<double> handmade_values(const HandmadeModel& model, const std::string& weight);
+
+/// Value of an FP4 code (0 to 15), of an FP8 code and of a scale byte, by the definitions.
+double fp4_value(int code);
+double fp8_value(int code);
+double scale_value(int byte);
+
+}  // namespace flyover::checkpoint
