@@ -8,6 +8,7 @@
 #include "base/text.h"
 #include "base/threads.h"
 #include "checkpoint/hub_directory_writer.h"
+#include "checkpoint/model_weights.h"
 #include "devices/cpu/device.h"
 #include "devices/reference/device.h"
 #include "devices/reference/families.h"

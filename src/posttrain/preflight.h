@@ -5,7 +5,7 @@
 #include <memory>
 #include <vector>
 
-#include "checkpoint/model_weights.h"
+#include "checkpoint/model_output.h"
 #include "data/batches.h"
 #include "devices/device.h"
 #include "models/language_model.h"

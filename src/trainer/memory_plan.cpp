@@ -9,7 +9,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
-#include "checkpoint/model_weights.h"
+#include "checkpoint/model_output.h"
 #include "devices/meta/device.h"
 #include "models/language_model.h"
 #include "optim/optimizer.h"
