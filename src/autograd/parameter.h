@@ -48,6 +48,13 @@ enum class ParameterStorage : std::uint8_t {
   kIndices   ///< i32, never trained: tables of expert numbers
 };
 
+/// Whose gradients reach a parameter. Without that loss it must be frozen: weight decay alone would move it.
+enum class TrainedBy : std::uint8_t {
+  kPrediction,         ///< the loss of the next token; others may add to it
+  kFurtherPrediction,  ///< only the loss of the token after the next
+  kIndexer             ///< only the indexers' own loss
+};
+
 /// What a model says of a parameter before it exists.
 struct ParameterSpec {
   std::string name;  ///< of the parameter itself, for recipes' patterns and for messages
@@ -62,8 +69,7 @@ struct ParameterSpec {
   /// Of kIndices: every index is below it.
   std::int64_t index_limit = 0;
 
-  /// Only a loss of its own reaches it (an indexer): without that loss it must be frozen.
-  bool own_loss_only = false;
+  TrainedBy trained_by = TrainedBy::kPrediction;
 
   /// Whether gradients move it.
   bool has_gradient() const { return storage != ParameterStorage::kIndices && role != ParameterRole::kBalance; }

@@ -131,7 +131,7 @@ Saved Tape::save(const Variable& variable) const {
   return saved;
 }
 
-Variable Tape::block(std::string name, const Variable& input, BlockFunction forward) {
+Variable Tape::block(const std::string& name, const Variable& input, BlockFunction forward) {
   call(options_.hooks, &BlockHooks::before_forward, name);
   Variable output;
   if (options_.recording && options_.recompute == RecomputePolicy::kBlock) {

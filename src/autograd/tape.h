@@ -102,7 +102,7 @@ class Tape {
   /// Runs `forward` as a block: hooks before and after, and under policy kBlock only `input` is kept. `forward` may be
   /// called again in the backward pass; what it refers to must live until then.
   using BlockFunction = std::function<Variable(Tape&, const Variable&)>;
-  Variable block(std::string name, const Variable& input, BlockFunction forward);
+  Variable block(const std::string& name, const Variable& input, BlockFunction forward);
 
   /// Runs the backward pass from `output` with the given gradient (undefined: the output is a loss with its own seed).
   /// Other losses with own seeds that were recorded before it take part. Each operation's saved tensors go as soon as

@@ -13,7 +13,8 @@ class LoopBody {
  public:
   template <typename Callable>
   requires(!std::is_same_v<std::remove_cvref_t<Callable>, LoopBody>)
-      LoopBody(Callable&& callable)  // NOLINT(google-explicit-constructor): a lambda converts where a loop is called
+      // A lambda converts where a loop is called; the constraint leaves copies alone.
+      LoopBody(Callable&& callable)  // NOLINT(google-explicit-constructor,bugprone-forwarding-reference-overload)
       : object_(const_cast<void*>(static_cast<const void*>(std::addressof(callable)))),
         call_([](void* object, std::int64_t item, int thread) {
           auto& body = *static_cast<std::remove_reference_t<Callable>*>(object);

@@ -61,7 +61,7 @@ std::vector<OutputTensor> output_tensors(const models::LanguageModel& model, DTy
       auto stored = follows ? find_weight(*like, slice.name, shape) : std::nullopt;
       if (stored.has_value() && stored->format != WeightFormat::kPlain) {
         output.storage = storage_of(*stored);
-        output.kept = std::move(stored);
+        output.kept = stored;
         output.part = WeightPart::kScales;
         output.spec = part_spec(slice.name, shape, output.storage, output.part);
         result.push_back(output);

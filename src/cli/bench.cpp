@@ -21,6 +21,7 @@ using base::Json;
 struct Options {
   std::string shape = "smollm2-135m";
   std::string dtype = "all";
+  std::string optimizer = "adamw";
   trainer::TrainBenchmark benchmark;
   DeviceOptions device;
   bool json = false;
@@ -119,6 +120,10 @@ int bench_train(const Options& options) {
     const auto model = models::make_model(base::parse_json(config_text, options.shape), options.shape);
     trainer::TrainBenchmark benchmark = options.benchmark;
     benchmark.dtype = parse_dtype(dtype);
+    base::require(options.optimizer == "adamw" || options.optimizer == "muon",
+                  "--optimizer {}: not known (known: adamw, muon)", options.optimizer);
+    benchmark.optimizer = options.optimizer == "muon" ? optim::OptimizerKind::kMuon : optim::OptimizerKind::kAdamW;
+    benchmark.auxiliary = {.further_weight = 0.1, .balance_coefficient = 1e-4, .bias_update_speed = 1e-3};
     if (benchmark.micro_batch_tokens == 0) {
       benchmark.micro_batch_tokens = dtype == "bf16" ? 2048 : 1024;
     }
@@ -150,6 +155,7 @@ void add_bench(CLI::App& app, Action& action) {
   CLI::App* train = bench->add_subcommand("train", "Training steps of a model shape on random tokens");
   train->add_option("--shape", options->shape, "smollm2-135m, tiny or v4-small")->capture_default_str();
   train->add_option("--dtype", options->dtype, "all, bf16 or f32")->capture_default_str();
+  train->add_option("--optimizer", options->optimizer, "adamw or muon")->capture_default_str();
   train->add_option("--sequence-length", options->benchmark.sequence_length)->check(CLI::Range(2, 1 << 20));
   train->add_option("--step-tokens", options->benchmark.step_tokens)->check(CLI::PositiveNumber);
   train->add_option("--micro-batch-tokens", options->benchmark.micro_batch_tokens, "0 = 2048 in bf16, 1024 in f32");

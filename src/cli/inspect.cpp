@@ -80,6 +80,7 @@ struct NamedTensor {
 /// Tensors in f32 (and the tokens, i32) as a safetensors file.
 void write_tensors(tensor::Stream& stream, const std::string& path, const std::vector<NamedTensor>& tensors) {
   std::vector<checkpoint::TensorSpec> specs;
+  specs.reserve(tensors.size());
   for (const NamedTensor& entry : tensors) {
     specs.push_back({entry.name, checkpoint::tensor_type_of(entry.tensor.dtype()), entry.shape});
   }

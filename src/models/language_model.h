@@ -27,6 +27,7 @@ struct ModelSummary {
   std::int64_t max_position_embeddings = 0;
   std::int64_t mixtures = 0;               ///< layers with a mixture of experts
   std::int64_t experts = 0;                ///< of each
+  std::int64_t choices = 0;                ///< of them that a token goes to
   std::int64_t prediction_parameters = 0;  ///< elements of the block that predicts the token after the next
   std::int64_t active_parameters = 0;  ///< elements that a token meets in the main model, its embedding row not counted
   std::int64_t matrix_parameters = 0;  ///< elements that each token is multiplied with: output layer yes, look-up no

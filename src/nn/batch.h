@@ -51,6 +51,9 @@ struct AuxiliaryLosses {
   Tensor expert_load;  ///< [mixtures, experts] f32: grows by how often each expert was chosen in a pass that records
 };
 
+/// The experts that tokens go to, by mixture: [tokens, choices] i32 each.
+using ExpertChoices = std::vector<Tensor>;
+
 /// The same on the device.
 struct TokenBatch {
   Tensor tokens;            ///< [tokens] i32
@@ -60,6 +63,8 @@ struct TokenBatch {
   ops::LossTargets targets;  ///< undefined tensors where nothing is trained
   std::int64_t target_count = 0;
   AuxiliaryLosses auxiliary;
+  ExpertChoices given_experts;              ///< used instead of the routers' choices; empty = these choose
+  ExpertChoices* chosen_experts = nullptr;  ///< its tensors are replaced by the choices of a pass; null = not wanted
   std::int64_t count() const { return tokens.size(0); }
 };
 

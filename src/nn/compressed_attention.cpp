@@ -50,7 +50,8 @@ CompressionTables compression_tables(tensor::Stream& stream, const TokenBatch& b
   std::vector<std::int32_t> sequences, slots, positions, ring_rows, raw_rows, entry_rows;
   for (const DocumentRows& document : batch.documents) {
     const std::int64_t end = document.cached + document.tokens;
-    const std::int64_t first_entry = sizes != nullptr ? document.slot * sizes->entries : narrow(positions.size());
+    const std::int64_t first_entry =
+        sizes != nullptr ? document.slot * sizes->entries : static_cast<std::int64_t>(positions.size());
     const auto raw_row = [&](std::int64_t position) {
       return sizes != nullptr ? document.slot * sizes->raw + position % sizes->raw : document.first + position;
     };
@@ -102,8 +103,8 @@ Variable Compressor::operator()(Tape& tape, const Variable& x, const Compression
     gate_rows = {cache->gates, -1};
   }
   const Variable pooled = ops::compress(tape, value_rows, gate_rows, position_bias, tables.rows, x.value.dtype());
-  const Variable entries = ops::rotate(tape, norm(tape, pooled), tables.entry_angles,
-                                       {width, width - rotated, kernels::RopePairing::kInterleaved, false});
+  Variable entries = ops::rotate(tape, norm(tape, pooled), tables.entry_angles,
+                                 {width, width - rotated, kernels::RopePairing::kInterleaved, false});
   if (cache == nullptr) {
     return entries;
   }

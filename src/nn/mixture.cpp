@@ -12,6 +12,9 @@ Variable MixtureOfExperts::operator()(Tape& tape, const Variable& x, const Token
     fixed = tape.stream().empty({batch.count(), choices}, tensor::DType::kI32);
     tape.stream().launch(kernels::GatherRows{tape.value_of(*table).view(), batch.tokens.view(), fixed.view()});
   }
+  if (!table.has_value() && !batch.given_experts.empty()) {
+    fixed = batch.given_experts[static_cast<std::size_t>(index)];
+  }
   ops::BalanceLoss balance;
   if (!table.has_value() && auxiliary.balance_coefficient > 0.0f) {
     balance = {batch.span.sequences, auxiliary.document_weights, auxiliary.balance, auxiliary.balance_coefficient};
@@ -21,6 +24,9 @@ Variable MixtureOfExperts::operator()(Tape& tape, const Variable& x, const Token
   }
   const ops::Routing routing =
       ops::route(tape, ops::exact_linear(tape, x, router), choices, rule, bias, fixed, balance);
+  if (batch.chosen_experts != nullptr) {
+    (*batch.chosen_experts)[static_cast<std::size_t>(index)] = routing.experts;
+  }
   const ops::ExpertOrder order = ops::sort_by_expert(tape, routing.experts, experts, load);
   const Variable weights = ops::dispatch_weights(tape, routing.weights, order);
   const Variable gate_up_rows = ops::grouped_linear(tape, ops::dispatch(tape, x, order), gate_up, order);

@@ -138,7 +138,8 @@ trainer::MemoryPlan plan_stage(const recipe::Recipe& recipe, const recipe::Stage
   request.config_source = prepared.start.config_source;
   request.dtype = compute_type(recipe);
   request.step = step_options(stage);
-  request.frozen = decide_parameters(model->parameters(), stage.optimizer).frozen;
+  request.optimizer = optimizer_choice(stage.optimizer);
+  request.frozen = decide_parameters(model->parameters(), stage).frozen;
   request.micro_batch = largest_micro_batch(*prepared.plan, micro_batch_tokens);
   request.like = kernel_table(recipe);
   request.threads = threads_of(recipe);
@@ -208,8 +209,10 @@ std::unique_ptr<devices::Device> make_device(const recipe::Recipe& recipe) {
 trainer::StepOptions step_options(const recipe::Stage& stage) {
   trainer::StepOptions options;
   options.max_grad_norm = stage.optimizer.max_grad_norm;
-  // DeepSeek-V4's own values at the end of its training (report, section 2.4); without effect on other models.
-  options.auxiliary = {.further_weight = 0.1, .balance_coefficient = 1e-4, .bias_update_speed = 1e-3};
+  options.auxiliary = {.further_weight = stage.mixture_of_experts.mtp_loss_weight,
+                       .balance_coefficient = stage.mixture_of_experts.balance_loss_weight,
+                       .indexer_coefficient = stage.mixture_of_experts.indexer_loss_weight,
+                       .bias_update_speed = stage.mixture_of_experts.bias_update_speed};
   switch (stage.recompute) {
     case recipe::Recompute::kNone:
       options.recompute = autograd::RecomputePolicy::kNone;
@@ -251,7 +254,22 @@ optim::Schedule make_schedule(const recipe::Schedule& schedule, std::int64_t tot
   return result;
 }
 
-ParameterDecisions decide_parameters(const autograd::ParameterSet& parameters, const recipe::Optimizer& optimizer) {
+optim::OptimizerChoice optimizer_choice(const recipe::Optimizer& optimizer) {
+  const auto state =
+      optimizer.state == recipe::StateType::kBf16 ? optim::StateStorage::kBf16 : optim::StateStorage::kExact;
+  optim::OptimizerChoice choice;
+  choice.kind =
+      optimizer.name == recipe::OptimizerName::kMuon ? optim::OptimizerKind::kMuon : optim::OptimizerKind::kAdamW;
+  choice.options.momentum = optimizer.momentum;
+  choice.options.update_rms = optimizer.update_rms;
+  choice.options.state = state;
+  choice.options.adamw = {optimizer.betas[0], optimizer.betas[1], optimizer.epsilon, state};
+  return choice;
+}
+
+ParameterDecisions decide_parameters(const autograd::ParameterSet& parameters, const recipe::Stage& stage) {
+  const recipe::Optimizer& optimizer = stage.optimizer;
+  const trainer::AuxiliaryOptions auxiliary = step_options(stage).auxiliary;
   ParameterDecisions decisions;
   std::vector<bool> used(optimizer.parameter_groups.size(), false);
   for (const autograd::Parameter& parameter : parameters.all()) {
@@ -259,7 +277,7 @@ ParameterDecisions decide_parameters(const autograd::ParameterSet& parameters, c
     const bool decays = role != autograd::ParameterRole::kNorm && role != autograd::ParameterRole::kBias;
     optim::ParameterSettings settings{optimizer.learning_rate, decays ? optimizer.weight_decay : 0.0};
     // What no gradient of this stage reaches must not be moved by weight decay either.
-    bool frozen = !parameter.spec.has_gradient() || parameter.spec.own_loss_only;
+    bool frozen = !trainer::is_reached(parameter.spec, auxiliary);
     for (std::size_t i = 0; i < optimizer.parameter_groups.size(); ++i) {
       const recipe::ParameterGroup& group = optimizer.parameter_groups[i];
       if (matches_parameter(parameter.spec, group.pattern, i)) {

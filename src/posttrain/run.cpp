@@ -110,7 +110,7 @@ std::unique_ptr<models::LanguageModel> load_model(Run& run, std::size_t index, P
     prepared.start = open_model(run.model_path(index - 1), template_choice(stage));
   }
   auto model = make_model(prepared.start);
-  const ParameterDecisions decisions = decide_parameters(model->parameters(), stage.optimizer);
+  const ParameterDecisions decisions = decide_parameters(model->parameters(), stage);
   for (std::size_t i = 0; i < decisions.frozen.size(); ++i) {
     model->parameters().all()[i].trainable = !decisions.frozen[i];
   }
@@ -151,6 +151,12 @@ trainer::TrainerOptions trainer_options(const Run& run, std::size_t index, std::
   options.keep_best = stage.checkpoint.keep_best;
   options.validation_every = stage.validation.every_steps;
   options.validation_max_tokens = stage.validation.max_tokens;
+  options.spike = {.roll_back = stage.loss_spike.action == recipe::OnLossSpike::kRollBack,
+                   .deviations = stage.loss_spike.deviations,
+                   .window = stage.loss_spike.window,
+                   .max_rollbacks = stage.loss_spike.max_rollbacks,
+                   .anticipatory_steps = stage.loss_spike.anticipatory_steps,
+                   .anticipatory_delay = stage.loss_spike.anticipatory_delay};
   options.skip_nonfinite = stage.on_nonfinite == recipe::OnNonfinite::kSkip;
   options.peak_flops = run.peak_flops;
   return options;
@@ -161,22 +167,16 @@ RunOutcome run_stage(Run& run, std::size_t index, PreparedStage& prepared) {
   const fs::path path = run.stage_path(index);
   fs::create_directories(path);
   const auto model = load_model(run, index, prepared);
-  const ParameterDecisions decisions = decide_parameters(model->parameters(), stage.optimizer);
-  const recipe::Optimizer& recipe_optimizer = stage.optimizer;
-  optim::AdamWOptimizer optimizer(*run.stream, model->parameters(), decisions.settings,
-                                  {recipe_optimizer.betas[0], recipe_optimizer.betas[1], recipe_optimizer.epsilon});
+  const ParameterDecisions decisions = decide_parameters(model->parameters(), stage);
+  const auto optimizer =
+      optim::make_optimizer(*run.stream, model->parameters(), decisions.settings, optimizer_choice(stage.optimizer));
   const trainer::CheckpointDirectory checkpoints(path / "checkpoints");
   const std::vector<std::int64_t> saved = checkpoints.steps();
   const bool first_of_instructions = !run.recipe.evaluate.empty() && run.is_last(index) && prepared.start.chat_template;
   if (first_of_instructions) {
     score(run, "raw", *model, prepared.start);
   }
-  std::optional<trainer::CheckpointInfo> resumed;
-  if (!saved.empty()) {
-    resumed = checkpoints.load(saved.back(), *model, optimizer, *run.stream);
-    run.say(fmt::format("stage {}: resumed after step {}", stage.name, resumed->step));
-  }
-  trainer::MetricsFile metrics(run.directory->metrics_file(), stage.name, resumed ? resumed->step : -1);
+  trainer::MetricsFile metrics(run.directory->metrics_file(), stage.name, saved.empty() ? -1 : saved.back());
   std::optional<trainer::TensorboardFile> tensorboard;
   if (stage.logging.tensorboard) {
     const auto now = std::chrono::system_clock::now().time_since_epoch();
@@ -185,7 +185,7 @@ RunOutcome run_stage(Run& run, std::size_t index, PreparedStage& prepared) {
   trainer::Progress progress(run.options.output);
   const trainer::TrainerParts parts{*model,
                                     *run.stream,
-                                    optimizer,
+                                    *optimizer,
                                     *prepared.plan,
                                     prepared.data.validation.sequences.empty() ? nullptr : &prepared.data.validation,
                                     checkpoints,
@@ -194,8 +194,9 @@ RunOutcome run_stage(Run& run, std::size_t index, PreparedStage& prepared) {
                                     progress,
                                     run.interruption};
   trainer::Trainer trainer(parts, trainer_options(run, index, prepared.plan->steps()));
-  if (resumed) {
-    trainer.resume_from(*resumed);
+  if (!saved.empty()) {
+    trainer.resume_from(saved.back());
+    run.say(fmt::format("stage {}: resumed after step {}", stage.name, trainer.info().step));
   }
   if (trainer.run() == trainer::Outcome::kInterrupted) {
     progress.note(fmt::format("interrupted after step {}: saved in {}; go on with --resume", trainer.info().step,
@@ -213,7 +214,7 @@ RunOutcome run_stage(Run& run, std::size_t index, PreparedStage& prepared) {
   }
   const std::int64_t best = trainer.info().best_step;
   if (stage.checkpoint.keep_best && best > 0 && best != trainer.info().step) {
-    checkpoints.load(best, *model, optimizer, *run.stream);
+    trainer.load(best);
     checkpoint::write_model(path / "model-best", *prepared.start.config, *model, *run.stream,
                             model_output(prepared.start));
     run.say(fmt::format("model with the lowest validation loss (step {}): {}", best, (path / "model-best").string()));

@@ -26,9 +26,12 @@ constexpr std::array kAlgorithms = {choice(Algorithm::kContinued, "continued"), 
 constexpr std::array kRecomputes = {choice(Recompute::kNone, "none"), choice(Recompute::kSelective, "selective"),
                                     choice(Recompute::kBlock, "block")};
 constexpr std::array kOnNonfinites = {choice(OnNonfinite::kStop, "stop"), choice(OnNonfinite::kSkip, "skip")};
-constexpr std::array kOptimizerNames = {choice(OptimizerName::kAdamW, "adamw"),
-                                        choice(OptimizerName::kAdamW, "adamw_torch"),
-                                        choice(OptimizerName::kAdamW, "adamw_torch_fused")};
+constexpr std::array kOptimizerNames = {
+    choice(OptimizerName::kAdamW, "adamw"), choice(OptimizerName::kAdamW, "adamw_torch"),
+    choice(OptimizerName::kAdamW, "adamw_torch_fused"), choice(OptimizerName::kMuon, "muon")};
+constexpr std::array kStateTypes = {choice(StateType::kF32, "f32"), choice(StateType::kBf16, "bf16")};
+constexpr std::array kOnLossSpikes = {choice(OnLossSpike::kContinue, "continue"),
+                                      choice(OnLossSpike::kRollBack, "roll_back")};
 constexpr std::array kDecays = {choice(Decay::kCosine, "cosine"), choice(Decay::kLinear, "linear"),
                                 choice(Decay::kConstant, "constant"), choice(Decay::kCosine, "cosine_with_min_lr"),
                                 choice(Decay::kConstant, "constant_with_warmup")};
@@ -63,6 +66,12 @@ std::span<const Choice> choices_of(OnNonfinite) {
 }
 std::span<const Choice> choices_of(OptimizerName) {
   return kOptimizerNames;
+}
+std::span<const Choice> choices_of(StateType) {
+  return kStateTypes;
+}
+std::span<const Choice> choices_of(OnLossSpike) {
+  return kOnLossSpikes;
 }
 std::span<const Choice> choices_of(Decay) {
   return kDecays;

@@ -25,6 +25,8 @@ std::span<const Choice> choices_of(Algorithm);
 std::span<const Choice> choices_of(Recompute);
 std::span<const Choice> choices_of(OnNonfinite);
 std::span<const Choice> choices_of(OptimizerName);
+std::span<const Choice> choices_of(StateType);
+std::span<const Choice> choices_of(OnLossSpike);
 std::span<const Choice> choices_of(Decay);
 std::span<const Choice> choices_of(Overlong);
 std::span<const Choice> choices_of(TrainOn);

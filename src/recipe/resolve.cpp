@@ -31,6 +31,11 @@ void check_optimizer(const Optimizer& optimizer, const Where& where) {
   }
 }
 
+void check_loss_spike(const Stage& stage, const Where& where) {
+  where.require(stage.loss_spike.action == OnLossSpike::kContinue || stage.checkpoint.every_steps > 0, "action",
+                "rolling back needs checkpoints during the stage (checkpoint.every_steps)");
+}
+
 void resolve_schedule(Schedule& schedule, const Where& where) {
   where.require(schedule.epochs || schedule.max_steps, "", "give epochs, max_steps or both");
   where.require_not_both(schedule.warmup_steps.has_value(), "warmup_steps", schedule.warmup_ratio.has_value(),
@@ -88,6 +93,7 @@ void resolve_stage(Stage& stage, const Where& where) {
                 fmt::format("expected a date such as 2026-01-31, found {}", quote(stage.chat_template_date)));
   resolve_data(stage.data, stage.algorithm, where.below("data"));
   check_optimizer(stage.optimizer, where.below("optimizer"));
+  check_loss_spike(stage, where.below("loss_spike"));
   resolve_schedule(stage.schedule, where.below("schedule"));
   resolve_batch(stage.batch, stage.data.max_seq_length, where.below("batch"));
   where.below("validation")

@@ -69,6 +69,8 @@ const Section& section_of(const Optimizer*);
 const Section& section_of(const ParameterGroup*);
 const Section& section_of(const Schedule*);
 const Section& section_of(const Batch*);
+const Section& section_of(const MixtureOfExperts*);
+const Section& section_of(const LossSpike*);
 const Section& section_of(const Checkpoint*);
 const Section& section_of(const Validation*);
 const Section& section_of(const Logging*);

@@ -12,7 +12,9 @@ namespace flyover::recipe {
 enum class Algorithm : std::uint8_t { kContinued, kSft };
 enum class Recompute : std::uint8_t { kNone, kSelective, kBlock };
 enum class OnNonfinite : std::uint8_t { kStop, kSkip };
-enum class OptimizerName : std::uint8_t { kAdamW };
+enum class OptimizerName : std::uint8_t { kAdamW, kMuon };
+enum class StateType : std::uint8_t { kF32, kBf16 };
+enum class OnLossSpike : std::uint8_t { kContinue, kRollBack };
 enum class Decay : std::uint8_t { kCosine, kLinear, kConstant };
 enum class Overlong : std::uint8_t { kError, kTruncate, kDrop };
 enum class TrainOn : std::uint8_t { kAssistant, kLastAssistant, kAll };
@@ -63,6 +65,9 @@ struct Optimizer {
   double epsilon = 1e-8;
   double weight_decay = 0.1;
   double max_grad_norm = 1.0;  ///< 0 = no clipping
+  double momentum = 0.95;      ///< of Muon
+  double update_rms = 0.18;    ///< of Muon's updates
+  StateType state = StateType::kF32;
   std::vector<ParameterGroup> parameter_groups = {};
   friend bool operator==(const Optimizer&, const Optimizer&) = default;
 };
@@ -107,6 +112,26 @@ struct Logging {
   friend bool operator==(const Logging&, const Logging&) = default;
 };
 
+/// What mixture-of-experts models are trained on besides the next token. Other models have no use for it.
+struct MixtureOfExperts {
+  double mtp_loss_weight = 0.1;  ///< 0 = the block that predicts the token after the next stays as it is
+  double balance_loss_weight = 1e-4;
+  double bias_update_speed = 1e-3;
+  double indexer_loss_weight = 0.0;  ///< 0 = indexers stay as they are
+  friend bool operator==(const MixtureOfExperts&, const MixtureOfExperts&) = default;
+};
+
+/// A loss far above those of the steps before it, and what then happens.
+struct LossSpike {
+  OnLossSpike action = OnLossSpike::kContinue;
+  double deviations = 8.0;  ///< standard deviations above the mean of the window
+  std::int64_t window = 64;
+  std::int64_t anticipatory_steps = 200;  ///< after a rollback
+  std::int64_t anticipatory_delay = 4;
+  std::int64_t max_rollbacks = 5;
+  friend bool operator==(const LossSpike&, const LossSpike&) = default;
+};
+
 struct Stage {
   std::string name = {};  ///< the algorithm's where not given
   Algorithm algorithm = Algorithm::kSft;
@@ -121,6 +146,8 @@ struct Stage {
   Logging logging;
   Recompute recompute = Recompute::kNone;
   OnNonfinite on_nonfinite = OnNonfinite::kStop;
+  MixtureOfExperts mixture_of_experts;
+  LossSpike loss_spike;
   friend bool operator==(const Stage&, const Stage&) = default;
 };
 

@@ -39,6 +39,11 @@ const Section& section_of(const Stage*) {
            {.name = "on_nonfinite",
             .documentation = "What happens when the loss or a gradient is not finite: `stop` the run, or `skip` the "
                              "step and count it."}),
+       key(&Stage::mixture_of_experts,
+           {.name = "mixture_of_experts",
+            .documentation = "What such a model is trained on besides the next token; other models have no use for "
+                             "it."}),
+       key(&Stage::loss_spike, {.name = "loss_spike", .documentation = "What happens when the loss jumps."}),
        key(&Stage::checkpoint, {.name = "checkpoint", .documentation = "When the state is saved."}),
        key(&Stage::validation, {.name = "validation", .documentation = "When held-out examples are scored."}),
        key(&Stage::logging, {.name = "logging", .documentation = "What is reported."})},
@@ -51,7 +56,12 @@ const Section& section_of(const Stage*) {
 const Section& section_of(const Optimizer*) {
   static const Section section = {
       "How gradients become updates.",
-      {key(&Optimizer::name, {.name = "name", .documentation = "The optimizer.", .aliases = {"optim"}}),
+      {key(&Optimizer::name,
+           {.name = "name",
+            .documentation = "`adamw`, or `muon`: updates of matrices are made orthogonal (each expert's "
+                             "on its own); embeddings, output layer, norms, biases and scalars stay "
+                             "with AdamW.",
+            .aliases = {"optim"}}),
        key(&Optimizer::learning_rate, {.name = "learning_rate",
                                        .documentation = "Learning rate at its peak, after the warm-up.",
                                        .range = above_up_to(0, 1),
@@ -74,6 +84,17 @@ const Section& section_of(const Optimizer*) {
                                                         "it; 0 = never.",
                                        .range = at_least(0),
                                        .aliases = {"clip_grad", "gradient_clipping"}}),
+       key(&Optimizer::momentum,
+           {.name = "momentum", .documentation = "Decay of Muon's momentum.", .range = from_up_to_below(0, 1)}),
+       key(&Optimizer::update_rms, {.name = "update_rms",
+                                    .documentation = "Root mean square of the elements of Muon's update of a matrix, "
+                                                     "per unit of learning rate: about AdamW's, so that both share "
+                                                     "one learning rate.",
+                                    .range = above(0)}),
+       key(&Optimizer::state,
+           {.name = "state",
+            .documentation = "Number format in which the optimizer keeps moments and momentum. `bf16` "
+                             "halves their memory; `betas[1]` must then be at most 0.995."}),
        key(&Optimizer::parameter_groups, {.name = "parameter_groups",
                                           .documentation = "Other settings for some parameters; the first group whose "
                                                            "pattern matches counts."})},
@@ -159,6 +180,69 @@ const Section& section_of(const Batch*) {
             .range = at_least(1),
             .default_text = "1",
             .input_only = true})},
+  };
+  return section;
+}
+
+const Section& section_of(const MixtureOfExperts*) {
+  static const Section section = {
+      "What mixture-of-experts models are trained on besides the next token. The defaults are those of DeepSeek-V4's "
+      "last training phase.",
+      {key(&MixtureOfExperts::mtp_loss_weight,
+           {.name = "mtp_loss_weight",
+            .documentation = "Weight of the loss of predicting the token after the next (multi-token prediction); 0 = "
+                             "the block that does it stays as it is.",
+            .range = at_least(0),
+            .aliases = {"mtp_loss_scaling_factor"}}),
+       key(&MixtureOfExperts::balance_loss_weight,
+           {.name = "balance_loss_weight",
+            .documentation = "Weight of the loss that spreads the tokens of each sequence over the experts.",
+            .range = at_least(0),
+            .aliases = {"router_aux_loss_coef"}}),
+       key(&MixtureOfExperts::bias_update_speed,
+           {.name = "bias_update_speed",
+            .documentation = "What a step adds to or takes from the bias with which a router favours each expert, to "
+                             "balance their loads; 0 = biases stay as they are.",
+            .range = at_least(0)}),
+       key(&MixtureOfExperts::indexer_loss_weight,
+           {.name = "indexer_loss_weight",
+            .documentation = "Weight of the loss by which the indexers of compressed sparse attention learn what "
+                             "attention looks at; 0 = they stay as they are.",
+            .range = at_least(0)})},
+  };
+  return section;
+}
+
+const Section& section_of(const LossSpike*) {
+  static const Section section = {
+      "A loss far above those of the steps before it. Rolling back needs a mixture-of-experts model: what is different "
+      "the second time is the routing.",
+      {key(&LossSpike::action,
+           {.name = "action",
+            .documentation = "`continue`: nothing. `roll_back`: go on from the last checkpoint, for some steps with "
+                             "anticipatory routing: experts are chosen by the weights of some steps before."}),
+       key(&LossSpike::deviations,
+           {.name = "deviations",
+            .documentation = "A loss counts as a spike when it is this many standard deviations "
+                             "(of at least 1 % of the mean) above the mean of the window.",
+            .range = above(0)}),
+       key(&LossSpike::window, {.name = "window",
+                                .documentation = "Steps whose losses a new loss is compared with; before there are so "
+                                                 "many, no loss is a spike.",
+                                .range = between(2, 100000)}),
+       key(&LossSpike::anticipatory_steps, {.name = "anticipatory_steps",
+                                            .documentation = "Steps of anticipatory routing after a rollback. Spikes "
+                                                             "in them are reported only.",
+                                            .range = at_least(1)}),
+       key(&LossSpike::anticipatory_delay,
+           {.name = "anticipatory_delay",
+            .documentation = "How many steps before a step its experts are chosen. The choices of so many steps are "
+                             "kept in memory.",
+            .range = between(1, 1000)}),
+       key(&LossSpike::max_rollbacks, {.name = "max_rollbacks",
+                                       .documentation = "Rollbacks of a stage; the spike after that ends the run with "
+                                                        "an error.",
+                                       .range = at_least(1)})},
   };
   return section;
 }

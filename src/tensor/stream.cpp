@@ -8,7 +8,7 @@ namespace flyover::tensor {
 
 std::string_view name_of(ReadBackPurpose purpose) {
   constexpr std::array<std::string_view, kReadBackPurposes> kNames = {
-      "loss", "gradient norm", "sampled tokens", "logits", "non-finite search", "checkpoint", "test"};
+      "loss", "gradient norm", "router load", "sampled tokens", "logits", "non-finite search", "checkpoint", "test"};
   return kNames[static_cast<std::size_t>(purpose)];
 }
 

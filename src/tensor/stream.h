@@ -17,13 +17,14 @@ namespace flyover::tensor {
 enum class ReadBackPurpose : std::uint8_t {
   kLoss,
   kGradientNorm,
+  kRouterLoad,
   kSampledTokens,
   kLogits,
   kNonFinite,
   kCheckpoint,
   kTest
 };
-inline constexpr std::size_t kReadBackPurposes = 7;
+inline constexpr std::size_t kReadBackPurposes = 8;
 
 std::string_view name_of(ReadBackPurpose purpose);
 

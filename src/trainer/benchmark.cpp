@@ -71,10 +71,13 @@ TrainBenchmarkResult run_train_benchmark(models::LanguageModel& model, tensor::S
                                          const TrainBenchmark& benchmark) {
   TrainBenchmarkResult result;
   result.ceilings = stream.device().ceilings();
+  for (autograd::Parameter& parameter : model.parameters().all()) {
+    parameter.trainable = is_reached(parameter.spec, benchmark.auxiliary);
+  }
   checkpoint::initialise_weights(model, stream, 0, benchmark.dtype, autograd::ParameterUse::kTraining);
-  optim::AdamWOptimizer optimizer(stream, model.parameters(),
-                                  std::vector<optim::ParameterSettings>(model.parameters().all().size(), {1e-4, 0.1}),
-                                  {});
+  const auto optimizer = optim::make_optimizer(
+      stream, model.parameters(), std::vector<optim::ParameterSettings>(model.parameters().all().size(), {1e-4, 0.1}),
+      {benchmark.optimizer, {}});
   StepOptions options{benchmark.recompute, 1.0};
   options.auxiliary = benchmark.auxiliary;
   stream.set_timing(true);
@@ -84,7 +87,10 @@ TrainBenchmarkResult run_train_benchmark(models::LanguageModel& model, tensor::S
     stream.reset_statistics();
     const double begin = now();
     const Gradients gradients = compute_gradients(model, stream, batches, options);
-    optimizer.step(step + 1, 1.0, gradients.coefficient);
+    optimizer->step(step + 1, 1.0, gradients.coefficient);
+    if (benchmark.auxiliary.bias_update_speed > 0) {
+      update_balance(model, stream, gradients.expert_load, benchmark.auxiliary.bias_update_speed);
+    }
     stream.synchronize();
     const double seconds = now() - begin;
     if (step > 0 && (result.seconds_per_step == 0 || seconds < result.seconds_per_step)) {

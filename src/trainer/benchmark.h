@@ -10,6 +10,7 @@
 #include "autograd/tape.h"
 #include "devices/device.h"
 #include "models/language_model.h"
+#include "optim/make_optimizer.h"
 #include "tensor/stream.h"
 #include "trainer/step.h"
 
@@ -24,6 +25,7 @@ struct TrainBenchmark {
   tensor::DType dtype = tensor::DType::kBf16;
   autograd::RecomputePolicy recompute = autograd::RecomputePolicy::kNone;
   AuxiliaryOptions auxiliary = {};
+  optim::OptimizerKind optimizer = optim::OptimizerKind::kAdamW;
 };
 
 /// Where a step's time went, by kernel.
@@ -45,7 +47,7 @@ struct TrainBenchmarkResult {
   std::vector<KernelShare> kernels;  ///< of the fastest step, largest first
 };
 
-/// Trains the model (random weights, AdamW, clipping) for a few steps.
+/// Trains the model (random weights, clipping) for a few steps.
 TrainBenchmarkResult run_train_benchmark(models::LanguageModel& model, tensor::Stream& stream,
                                          const TrainBenchmark& benchmark);
 

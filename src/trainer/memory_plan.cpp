@@ -12,7 +12,6 @@
 #include "checkpoint/model_output.h"
 #include "devices/meta/device.h"
 #include "models/language_model.h"
-#include "optim/optimizer.h"
 #include "trainer/training_state.h"
 
 namespace flyover::trainer {
@@ -27,15 +26,16 @@ MemoryPlan plan_memory(const PlanRequest& request) {
     model->parameters().all()[i].trainable = !request.frozen[i];
   }
   model->parameters().allocate(stream, request.dtype, autograd::ParameterUse::kTraining);
-  optim::AdamWOptimizer optimizer(stream, model->parameters(),
-                                  std::vector<optim::ParameterSettings>(model->parameters().all().size()), {});
+  const auto optimizer =
+      optim::make_optimizer(stream, model->parameters(),
+                            std::vector<optim::ParameterSettings>(model->parameters().all().size()), request.optimizer);
   const Gradients gradients =
       compute_gradients(*model, stream, {request.micro_batch, request.micro_batch}, request.step);
   std::array<tensor::KernelStatistics, kernels::kKernelCount> pass_statistics;
   for (std::size_t i = 0; i < pass_statistics.size(); ++i) {
     pass_statistics[i] = stream.statistics(static_cast<kernels::KernelId>(i));
   }
-  optimizer.step(1, 1.0, gradients.coefficient);
+  optimizer->step(1, 1.0, gradients.coefficient);
   const auto tokens = static_cast<std::int64_t>(request.micro_batch.tokens.size());
   MemoryPlan plan;
   plan.memory = allocator.statistics();
@@ -50,7 +50,7 @@ MemoryPlan plan_memory(const PlanRequest& request) {
   std::sort(plan.flops_by_kernel.begin(), plan.flops_by_kernel.end(),
             [](const auto& a, const auto& b) { return a.second > b.second; });
   plan.parameters = model->parameters().elements();
-  plan.checkpoint_bytes = checkpoint_bytes(*model, optimizer);
+  plan.checkpoint_bytes = checkpoint_bytes(*model, *optimizer);
   plan.model_bytes = checkpoint::model_bytes(*model, request.dtype);
   plan.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return plan;

@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "devices/kernel_table.h"
 #include "nn/batch.h"
+#include "optim/make_optimizer.h"
 #include "tensor/allocator.h"
 #include "trainer/step.h"
 
@@ -22,6 +23,7 @@ struct PlanRequest {
   std::string config_source;
   tensor::DType dtype = tensor::DType::kBf16;
   StepOptions step;
+  optim::OptimizerChoice optimizer;
   std::vector<bool> frozen;      ///< per parameter; empty = none
   nn::PackedTokens micro_batch;  ///< the largest of the run
   devices::KernelTable like;     ///< the device whose workspaces count
@@ -39,7 +41,7 @@ struct MemoryPlan {
   double seconds = 0;                  ///< that the planning took
 };
 
-/// Runs two micro-batches and an update of AdamW on `meta`.
+/// Runs two micro-batches and an update on `meta`.
 MemoryPlan plan_memory(const PlanRequest& request);
 
 /// A table of the peaks by kind, for people.

@@ -53,12 +53,15 @@ MetricsFile::MetricsFile(fs::path path, std::string stage, std::int64_t last_ste
   base::require(file_.good(), "{}: cannot open for writing", path_.string());
 }
 
-void MetricsFile::append(std::int64_t step, const Metrics& metrics) {
+void MetricsFile::append(std::int64_t step, const Metrics& metrics, const MetricLists& lists) {
   Json json;
   json["stage"] = stage_;
   json["step"] = step;
   for (const auto& [name, value] : metrics) {
     json[name] = std::isfinite(value) ? Json(value) : Json(nullptr);
+  }
+  for (const auto& [name, values] : lists) {
+    json[name] = values;
   }
   const std::string line = json.dump() + "\n";
   file_.write(line.data(), static_cast<std::streamsize>(line.size()));

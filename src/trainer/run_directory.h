@@ -14,6 +14,8 @@ namespace flyover::trainer {
 
 /// One line of metrics.jsonl: names (slash-grouped, as in the design) and values, in order.
 using Metrics = std::vector<std::pair<std::string, double>>;
+/// Metrics that are lists of numbers.
+using MetricLists = std::vector<std::pair<std::string, std::vector<float>>>;
 
 /// Appends to metrics.jsonl; each line is written whole and at once.
 class MetricsFile {
@@ -22,7 +24,7 @@ class MetricsFile {
   /// cut-off lines go. A stage that starts from its beginning gives -1: nothing of it stays.
   MetricsFile(std::filesystem::path path, std::string stage, std::int64_t last_step);
   /// Throws Error if it cannot be written (disk full).
-  void append(std::int64_t step, const Metrics& metrics);
+  void append(std::int64_t step, const Metrics& metrics, const MetricLists& lists = {});
 
  private:
   std::filesystem::path path_;

@@ -10,6 +10,7 @@
 namespace flyover::trainer {
 namespace {
 
+using autograd::RecomputePolicy;
 using autograd::Tape;
 using tensor::DType;
 using tensor::ReadBackPurpose;
@@ -53,12 +54,15 @@ nn::AuxiliaryLosses auxiliary_losses(Stream& stream, const nn::PackedTokens& pac
   return auxiliary;
 }
 
-/// Adds one micro-batch's losses to the sums and its gradients to the parameters'.
+/// Adds one micro-batch's losses to the sums and its gradients to the parameters'. `experts`: null = chosen.
 void train_micro_batch(models::LanguageModel& model, Stream& stream, const nn::PackedTokens& packed,
-                       const StepOptions& options, const StepSums& sums) {
+                       const StepOptions& options, const StepSums& sums, const nn::ExpertChoices* experts) {
   nn::TokenBatch batch = nn::upload(stream, packed);
   if (batch.target_count == 0) {
     return;
+  }
+  if (experts != nullptr) {
+    batch.given_experts = *experts;
   }
   if (model.summary().mixtures > 0) {
     batch.auxiliary = auxiliary_losses(stream, packed, options.auxiliary, sums);
@@ -83,6 +87,18 @@ std::int64_t first_non_finite(Stream& stream, const Tensor& tensor) {
 
 }  // namespace
 
+bool is_reached(const autograd::ParameterSpec& spec, const AuxiliaryOptions& options) {
+  switch (spec.trained_by) {
+    case autograd::TrainedBy::kFurtherPrediction:
+      return spec.has_gradient() && options.further_weight > 0;
+    case autograd::TrainedBy::kIndexer:
+      return spec.has_gradient() && options.indexer_coefficient > 0;
+    case autograd::TrainedBy::kPrediction:
+      break;
+  }
+  return spec.has_gradient();
+}
+
 bool Gradients::finite() const {
   return std::isfinite(loss) && std::isfinite(further_loss) && std::isfinite(grad_norm);
 }
@@ -93,7 +109,8 @@ std::int64_t logits_chunk_rows(const models::LanguageModel& model, std::int64_t 
 }
 
 Gradients compute_gradients(models::LanguageModel& model, Stream& stream,
-                            const std::vector<nn::PackedTokens>& micro_batches, const StepOptions& options) {
+                            const std::vector<nn::PackedTokens>& micro_batches, const StepOptions& options,
+                            const StepChoices* experts) {
   model.parameters().zero_gradients(stream);
   StepSums sums{stream.zeros({kTotalRows}, DType::kF32), {}, 0};
   const models::ModelSummary& summary = model.summary();
@@ -103,12 +120,16 @@ Gradients compute_gradients(models::LanguageModel& model, Stream& stream,
   for (const nn::PackedTokens& packed : micro_batches) {
     sums.tokens += static_cast<std::int64_t>(packed.tokens.size());
   }
-  for (const nn::PackedTokens& packed : micro_batches) {
-    train_micro_batch(model, stream, packed, options, sums);
+  for (std::size_t i = 0; i < micro_batches.size(); ++i) {
+    train_micro_batch(model, stream, micro_batches[i], options, sums, experts == nullptr ? nullptr : &(*experts)[i]);
   }
   const optim::ClippedNorm clipped = optim::clip_gradients(stream, model.parameters(), options.max_grad_norm);
   auto totals = stream.read_back(sums.totals, ReadBackPurpose::kLoss);
   auto norm = stream.read_back(clipped.norm, ReadBackPurpose::kGradientNorm);
+  std::vector<float> load;
+  if (sums.expert_load.defined()) {
+    load = stream.read_back(sums.expert_load, ReadBackPurpose::kRouterLoad).values<float>();
+  }
   const std::vector<float> losses = totals.values<float>();
   return {.loss = losses[kMain],
           .further_loss = losses[kFurther],
@@ -116,7 +137,39 @@ Gradients compute_gradients(models::LanguageModel& model, Stream& stream,
           .indexer_loss = losses[kIndexer],
           .grad_norm = norm.values<float>()[0],
           .coefficient = clipped.coefficient,
-          .expert_load = sums.expert_load};
+          .expert_load = sums.expert_load,
+          .load = std::move(load)};
+}
+
+StepChoices empty_choices(const models::LanguageModel& model, Stream& stream,
+                          const std::vector<nn::PackedTokens>& micro_batches) {
+  StepChoices choices;
+  for (const nn::PackedTokens& packed : micro_batches) {
+    nn::ExpertChoices& of = choices.emplace_back();
+    for (std::int64_t mixture = 0; mixture < model.summary().mixtures; ++mixture) {
+      of.push_back(
+          stream.empty({static_cast<std::int64_t>(packed.tokens.size()), model.summary().choices}, DType::kI32));
+    }
+  }
+  return choices;
+}
+
+StepChoices choose_experts(models::LanguageModel& model, Stream& stream,
+                           const std::vector<nn::PackedTokens>& micro_batches, const StepOptions& options) {
+  // What no pass replaces (the mixture of a block that is not trained) is read by nobody, but stored in checkpoints.
+  StepChoices choices = empty_choices(model, stream, micro_batches);
+  for (std::size_t i = 0; i < micro_batches.size(); ++i) {
+    for (const Tensor& tensor : choices[i]) {
+      stream.launch(kernels::Fill{tensor.view(), 0.0});
+    }
+    nn::TokenBatch batch = nn::upload(stream, micro_batches[i]);
+    batch.auxiliary.further = options.auxiliary.further_weight > 0 ? nn::further_targets(stream, micro_batches[i], 1.0f)
+                                                                   : nn::FurtherTargets();
+    batch.chosen_experts = &choices[i];
+    Tape tape(stream, model.parameters(), {false, RecomputePolicy::kNone, nullptr});
+    model.training_states(tape, batch);
+  }
+  return choices;
 }
 
 void update_balance(models::LanguageModel& model, Stream& stream, const Tensor& expert_load, double speed) {

@@ -29,6 +29,12 @@ struct StepOptions {
   AuxiliaryOptions auxiliary = {};
 };
 
+/// Whether a parameter is moved by training with these options.
+bool is_reached(const autograd::ParameterSpec& spec, const AuxiliaryOptions& options);
+
+/// The experts of every micro-batch of a step.
+using StepChoices = std::vector<nn::ExpertChoices>;
+
 /// Loss and gradients of a global batch.
 struct Gradients {
   double loss = 0.0;          ///< weighted sum over the targets: the mean where weights are 1 / targets
@@ -38,6 +44,7 @@ struct Gradients {
   double grad_norm = 0.0;      ///< before clipping
   tensor::Tensor coefficient;  ///< [1] f32 on the device: what clipping multiplies the gradients with
   tensor::Tensor expert_load;  ///< [mixtures, experts] f32 on the device: how often each was chosen; undefined = none
+  std::vector<float> load;     ///< the same on the host
 
   bool finite() const;
 };
@@ -45,9 +52,19 @@ struct Gradients {
 /// Rows of hidden states whose logits fit `logits_bytes`, at least 16.
 std::int64_t logits_chunk_rows(const models::LanguageModel& model, std::int64_t logits_bytes);
 
-/// Zeroes the gradients, runs all micro-batches and reads back loss and norm (the only synchronisation of a step).
+/// Zeroes the gradients, runs all micro-batches and reads back losses, norm and load (the only synchronisation of a
+/// step). `experts` replaces the routers' choices; null = they choose.
 Gradients compute_gradients(models::LanguageModel& model, tensor::Stream& stream,
-                            const std::vector<nn::PackedTokens>& micro_batches, const StepOptions& options);
+                            const std::vector<nn::PackedTokens>& micro_batches, const StepOptions& options,
+                            const StepChoices* experts = nullptr);
+
+/// The experts that the model chooses for micro-batches with its present weights, without gradients.
+StepChoices choose_experts(models::LanguageModel& model, tensor::Stream& stream,
+                           const std::vector<nn::PackedTokens>& micro_batches, const StepOptions& options);
+
+/// Undefined contents of the shapes that choose_experts gives.
+StepChoices empty_choices(const models::LanguageModel& model, tensor::Stream& stream,
+                          const std::vector<nn::PackedTokens>& micro_batches);
 
 /// Moves the balancing biases by the load of a step (kernels::RouterBiasUpdate), which becomes zero.
 void update_balance(models::LanguageModel& model, tensor::Stream& stream, const tensor::Tensor& expert_load,

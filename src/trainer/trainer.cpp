@@ -38,6 +38,35 @@ std::vector<std::uint32_t> validation_indices(const data::Dataset& dataset, std:
   return indices;
 }
 
+std::int64_t token_count(const std::vector<nn::PackedTokens>& micro_batches) {
+  std::int64_t tokens = 0;
+  for (const nn::PackedTokens& packed : micro_batches) {
+    tokens += static_cast<std::int64_t>(packed.tokens.size());
+  }
+  return tokens;
+}
+
+/// "moe/load/<mixture>": how many tokens each expert got.
+MetricLists load_lists(const std::vector<float>& load, std::int64_t experts) {
+  MetricLists lists;
+  for (std::size_t begin = 0; begin < load.size(); begin += static_cast<std::size_t>(experts)) {
+    const auto first = load.begin() + static_cast<std::ptrdiff_t>(begin);
+    lists.emplace_back(fmt::format("moe/load/{}", lists.size()), std::vector<float>(first, first + experts));
+  }
+  return lists;
+}
+
+/// The load of the busiest expert of any mixture, as a multiple of its mixture's mean: 1 = balanced.
+double load_imbalance(const MetricLists& lists) {
+  double worst = 0;
+  for (const auto& [name, load] : lists) {
+    const double sum = std::accumulate(load.begin(), load.end(), 0.0);
+    const double most = *std::max_element(load.begin(), load.end());
+    worst = sum > 0 ? std::max(worst, most * static_cast<double>(load.size()) / sum) : worst;
+  }
+  return worst;
+}
+
 double flops_of(const models::LanguageModel& model, const std::vector<nn::PackedTokens>& micro_batches) {
   double flops = 0;
   for (const nn::PackedTokens& packed : micro_batches) {
@@ -48,7 +77,10 @@ double flops_of(const models::LanguageModel& model, const std::vector<nn::Packed
 
 }  // namespace
 
-Trainer::Trainer(const TrainerParts& parts, TrainerOptions options) : parts_(parts), options_(std::move(options)) {
+Trainer::Trainer(const TrainerParts& parts, TrainerOptions options)
+    : parts_(parts),
+      options_(std::move(options)),
+      routing_(parts.model, parts.stream, parts.plan, options_.micro_batch_tokens, options_.step) {
   info_.stage = options_.stage;
   info_.data_fingerprint = parts_.plan.fingerprint();
   if (parts_.validation != nullptr) {
@@ -57,7 +89,15 @@ Trainer::Trainer(const TrainerParts& parts, TrainerOptions options) : parts_(par
   }
 }
 
-void Trainer::resume_from(const CheckpointInfo& info) {
+CheckpointInfo Trainer::load(std::int64_t step) {
+  return parts_.checkpoints.load(step, parts_.model, parts_.optimizer, parts_.stream, [&](const CheckpointInfo& info) {
+    routing_.restore({info.anticipatory_first, info.anticipatory_end, info.anticipatory_delay}, info.step);
+    return routing_.state();
+  });
+}
+
+void Trainer::resume_from(std::int64_t step) {
+  const CheckpointInfo info = parts_.checkpoints.read_info(step);
   base::require(
       info.data_fingerprint == info_.data_fingerprint,
       "the checkpoint of step {} was trained on other data or in another order: the files, the tokenizer or the "
@@ -65,7 +105,7 @@ void Trainer::resume_from(const CheckpointInfo& info) {
       info.step);
   base::require(info.step <= parts_.plan.steps(), "the checkpoint of step {} is behind the end of a run of {} steps",
                 info.step, parts_.plan.steps());
-  info_ = info;
+  info_ = load(step);
   resumed_ = true;
 }
 
@@ -103,16 +143,17 @@ Outcome Trainer::run() {
 }
 
 void Trainer::train_step() {
-  const double begin = now();
+  std::array<double, 4> times = {now()};
   const auto batch = parts_.plan.batch(info_.step);
   const auto micro_batches = data::micro_batches(parts_.plan.dataset(), batch, options_.micro_batch_tokens);
-  std::int64_t tokens = 0;
-  for (const nn::PackedTokens& packed : micro_batches) {
-    tokens += static_cast<std::int64_t>(packed.tokens.size());
+  times[1] = now();
+  routing_.look_ahead(info_.step);
+  const Gradients gradients =
+      compute_gradients(parts_.model, parts_.stream, micro_batches, options_.step, routing_.experts_of(info_.step));
+  times[2] = now();
+  if (roll_back(gradients.loss)) {
+    return;
   }
-  const double data_done = now();
-  const Gradients gradients = compute_gradients(parts_.model, parts_.stream, micro_batches, options_.step);
-  const double backward_done = now();
   const double factor = optim::learning_rate_factor(options_.schedule, info_.step);
   if (gradients.finite()) {
     parts_.optimizer.step(info_.step + 1, factor, gradients.coefficient);
@@ -124,11 +165,52 @@ void Trainer::train_step() {
     ++info_.skipped_steps;
   }
   parts_.stream.synchronize();
-  const double end = now();
+  times[3] = now();
   ++info_.step;
-  info_.tokens_seen += tokens;
+  info_.tokens_seen += token_count(micro_batches);
+  routing_.forget_before(info_.step);
+  report_step(gradients, micro_batches, factor, times);
+}
 
-  const double seconds = end - begin;
+bool Trainer::roll_back(double loss) {
+  if (!options_.spike.roll_back) {
+    return false;
+  }
+  const std::int64_t step = info_.step + 1;
+  if (!is_spike(loss, info_.recent_losses, options_.spike)) {
+    remember(loss, info_.recent_losses, options_.spike.window);
+    return false;
+  }
+  const std::vector<std::int64_t> saved = parts_.checkpoints.steps();
+  const bool anticipating = info_.step < info_.anticipatory_end;
+  if (anticipating || saved.empty()) {
+    record({{"loss_spike", loss}});
+    parts_.progress.note(fmt::format("step {}: the loss jumped to {:.4f}: not rolled back ({})", step, loss,
+                                     anticipating ? "routing is anticipatory" : "no checkpoint yet"));
+    return false;
+  }
+  const std::int64_t rollbacks = info_.rollbacks + 1;
+  base::require(rollbacks <= options_.spike.max_rollbacks,
+                "step {}: the loss jumped to {:.4f}, after {} rollbacks already (loss_spike.max_rollbacks): lower the "
+                "learning rate, or look at the data",
+                step, loss, info_.rollbacks);
+  info_ = load(saved.back());
+  info_.rollbacks = rollbacks;
+  info_.anticipatory_first = info_.step;
+  info_.anticipatory_end = info_.step + options_.spike.anticipatory_steps;
+  info_.anticipatory_delay = options_.spike.anticipatory_delay;
+  routing_.begin({info_.anticipatory_first, info_.anticipatory_end, info_.anticipatory_delay});
+  parts_.metrics.append(step, {{"loss_spike", loss}, {"rolled_back_to", static_cast<double>(info_.step)}});
+  parts_.progress.note(
+      fmt::format("step {}: the loss jumped to {:.4f}: going on from step {}, with anticipatory routing up to step {}",
+                  step, loss, info_.step, info_.anticipatory_end));
+  return true;
+}
+
+void Trainer::report_step(const Gradients& gradients, const std::vector<nn::PackedTokens>& micro_batches, double factor,
+                          const std::array<double, 4>& times) {
+  const std::int64_t tokens = token_count(micro_batches);
+  const double seconds = times[3] - times[0];
   const double per_token = seconds / static_cast<double>(tokens);
   recent_seconds_per_token_ =
       recent_seconds_per_token_ == 0 ? per_token : 0.9 * recent_seconds_per_token_ + 0.1 * per_token;
@@ -153,22 +235,23 @@ void Trainer::train_step() {
                      {"tokens_per_second", report.tokens_per_second},
                      {"tokens_seen", static_cast<double>(info_.tokens_seen)},
                      {"memory/peak_gib", static_cast<double>(parts_.stream.allocator().statistics().peak) / kGibibyte},
-                     {"time/data", data_done - begin},
-                     {"time/forward_backward", backward_done - data_done},
-                     {"time/optimizer", end - backward_done}};
-  if (gradients.further_loss > 0) {
-    metrics.emplace_back("loss/further", gradients.further_loss);
+                     {"time/data", times[1] - times[0]},
+                     {"time/forward_backward", times[2] - times[1]},
+                     {"time/optimizer", times[3] - times[2]}};
+  for (const auto& [name, value] :
+       {std::pair("loss/mtp", gradients.further_loss), std::pair("loss/balance", gradients.balance_loss),
+        std::pair("loss/indexer", gradients.indexer_loss), std::pair("mfu", report.mfu),
+        std::pair("skipped_steps", static_cast<double>(info_.skipped_steps)),
+        std::pair("rollbacks", static_cast<double>(info_.rollbacks))}) {
+    if (value > 0) {
+      metrics.emplace_back(name, value);
+    }
   }
-  if (gradients.balance_loss > 0) {
-    metrics.emplace_back("loss/balance", gradients.balance_loss);
+  const MetricLists lists = load_lists(gradients.load, parts_.model.summary().experts);
+  if (!lists.empty()) {
+    metrics.emplace_back("moe/load_imbalance", load_imbalance(lists));
   }
-  if (report.mfu > 0) {
-    metrics.emplace_back("mfu", report.mfu);
-  }
-  if (info_.skipped_steps > 0) {
-    metrics.emplace_back("skipped_steps", static_cast<double>(info_.skipped_steps));
-  }
-  record(metrics);
+  record(metrics, lists);
 }
 
 void Trainer::handle_nonfinite(const std::vector<nn::PackedTokens>& micro_batches, const Gradients& gradients) {
@@ -217,15 +300,15 @@ void Trainer::validate() {
                                    best ? " (best)" : ""));
 }
 
-void Trainer::record(const Metrics& metrics) {
-  parts_.metrics.append(info_.step, metrics);
+void Trainer::record(const Metrics& metrics, const MetricLists& lists) {
+  parts_.metrics.append(info_.step, metrics, lists);
   if (parts_.tensorboard != nullptr) {
     parts_.tensorboard->append(info_.step, metrics, wall_clock());
   }
 }
 
 void Trainer::save() {
-  parts_.checkpoints.save(info_, parts_.model, parts_.optimizer, parts_.stream);
+  parts_.checkpoints.save(info_, parts_.model, parts_.optimizer, parts_.stream, routing_.state());
   parts_.checkpoints.retain(options_.keep, options_.keep_best ? info_.best_step : 0);
 }
 

@@ -1,6 +1,7 @@
 // The step loop: batches in order, validation, metrics, checkpoints, interruption and resumption.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -12,6 +13,7 @@
 #include "trainer/interruption.h"
 #include "trainer/progress.h"
 #include "trainer/run_directory.h"
+#include "trainer/spike.h"
 #include "trainer/step.h"
 #include "trainer/tensorboard.h"
 #include "trainer/training_state.h"
@@ -30,6 +32,7 @@ struct TrainerOptions {
   bool keep_best = true;
   std::int64_t validation_every = 0;       ///< 0 = only at the end
   std::int64_t validation_max_tokens = 0;  ///< 0 = all
+  SpikeOptions spike;
   bool skip_nonfinite = false;
   double peak_flops = 0;  ///< for MFU; 0 = not known
 };
@@ -54,23 +57,32 @@ class Trainer {
  public:
   Trainer(const TrainerParts& parts, TrainerOptions options);
 
-  /// Continues from a loaded checkpoint. Throws Error if its data differ from this run's.
-  void resume_from(const CheckpointInfo& info);
+  /// Loads the checkpoint of a step and continues from it. Throws Error as CheckpointDirectory::load does, and if its
+  /// data differ from this run's.
+  void resume_from(std::int64_t step);
+  /// Loads the checkpoint of a step, to use its weights.
+  CheckpointInfo load(std::int64_t step);
   /// Trains to the end of the plan, or until an interruption; the state is saved either way. Throws Error naming step,
-  /// rows and tensor on a non-finite loss or gradient (unless skipped), and for a full disk.
+  /// rows and tensor on a non-finite loss or gradient (unless skipped), for a full disk, and for a loss that jumps once
+  /// more than may be rolled back.
   Outcome run();
   const CheckpointInfo& info() const { return info_; }
 
  private:
   void train_step();
+  /// Goes back to the last checkpoint if the loss of this step is a spike and that is asked for.
+  bool roll_back(double loss);
+  void report_step(const Gradients& gradients, const std::vector<nn::PackedTokens>& micro_batches, double factor,
+                   const std::array<double, 4>& times);
   void handle_nonfinite(const std::vector<nn::PackedTokens>& micro_batches, const Gradients& gradients);
   void validate();
   void save();
-  void record(const Metrics& metrics);
+  void record(const Metrics& metrics, const MetricLists& lists = {});
 
   TrainerParts parts_;
   TrainerOptions options_;
   CheckpointInfo info_;
+  AnticipatoryRouting routing_;
   std::vector<nn::PackedTokens> validation_batches_;
   double recent_seconds_per_token_ = 0;
   bool resumed_ = false;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <map>
+#include <unordered_map>
 
 #include <nlohmann/json.hpp>
 #include <xxhash.h>
@@ -35,11 +36,15 @@ struct Piece {
   Tensor tensor;
 };
 
-/// "weight/model.norm.weight", "first_moment/model.norm.weight", ...: every state tensor cut by checkpoint slices.
-std::vector<Piece> pieces(const models::LanguageModel& model, const optim::Optimizer& optimizer) {
-  std::map<std::string, Tensor> state;
+/// "weight/model.norm.weight", "first_moment/model.norm.weight", ...: every state tensor cut by checkpoint slices; then
+/// the further ones as they are.
+std::vector<Piece> pieces(const models::LanguageModel& model, const optim::Optimizer& optimizer,
+                          const std::vector<optim::StateTensor>& further) {
+  std::unordered_map<std::string, std::map<std::string, Tensor>> state;  // by parameter, then by kind
   for (const optim::StateTensor& entry : optimizer.state()) {
-    state[entry.name] = entry.tensor;
+    const std::size_t end = entry.name.find('/');
+    base::check(end != std::string::npos, "the optimizer's state {} names no parameter", entry.name);
+    state[entry.name.substr(end + 1)][entry.name.substr(0, end)] = entry.tensor;
   }
   std::vector<Piece> result;
   for (const autograd::Parameter& parameter : model.parameters().all()) {
@@ -53,12 +58,12 @@ std::vector<Piece> pieces(const models::LanguageModel& model, const optim::Optim
       }
     };
     cut("weight", balance ? parameter.value : parameter.master);
-    const std::string suffix = "/" + parameter.spec.name;
-    for (const auto& [name, whole] : state) {
-      if (name.ends_with(suffix) && name.find('/') == name.size() - suffix.size()) {
-        cut(name.substr(0, name.size() - suffix.size()), whole);
-      }
+    for (const auto& [kind, whole] : state[parameter.spec.name]) {
+      cut(kind, whole);
     }
+  }
+  for (const optim::StateTensor& entry : further) {
+    result.push_back({entry.name, entry.tensor});
   }
   return result;
 }
@@ -91,6 +96,15 @@ Json to_json(const CheckpointInfo& info) {
     json["best_validation_loss"] = *info.best_validation_loss;
     json["best_step"] = info.best_step;
   }
+  if (!info.recent_losses.empty()) {
+    json["recent_losses"] = info.recent_losses;
+  }
+  if (info.rollbacks > 0) {
+    json["rollbacks"] = info.rollbacks;
+    json["anticipatory_first"] = info.anticipatory_first;
+    json["anticipatory_end"] = info.anticipatory_end;
+    json["anticipatory_delay"] = info.anticipatory_delay;
+  }
   return json;
 }
 
@@ -118,6 +132,16 @@ CheckpointInfo from_json(const Json& json, const std::string& source) {
   info.validation_loss = optional_number(json, "validation_loss", source);
   info.best_validation_loss = optional_number(json, "best_validation_loss", source);
   info.best_step = base::get_integer(json, "best_step", source, 0);
+  if (const Json* losses = base::find_member(json, "recent_losses", source)) {
+    base::require(losses->is_array() &&
+                      std::all_of(losses->begin(), losses->end(), [](const Json& value) { return value.is_number(); }),
+                  "{}: \"recent_losses\" is not a list of numbers", source);
+    info.recent_losses = losses->get<std::vector<double>>();
+  }
+  info.rollbacks = base::get_integer(json, "rollbacks", source, 0);
+  info.anticipatory_first = base::get_integer(json, "anticipatory_first", source, 0);
+  info.anticipatory_end = base::get_integer(json, "anticipatory_end", source, 0);
+  info.anticipatory_delay = base::get_integer(json, "anticipatory_delay", source, 0);
   return info;
 }
 
@@ -155,16 +179,17 @@ std::vector<std::int64_t> CheckpointDirectory::steps() const {
 }
 
 void CheckpointDirectory::save(const CheckpointInfo& info, const models::LanguageModel& model,
-                               const optim::Optimizer& optimizer, tensor::Stream& stream) const {
+                               const optim::Optimizer& optimizer, tensor::Stream& stream,
+                               const std::vector<optim::StateTensor>& further) const {
   fs::create_directories(path_);
-  checkpoint::require_disk_space(path_, checkpoint_bytes(model, optimizer));
+  checkpoint::require_disk_space(path_, checkpoint_bytes(model, optimizer, further));
   const fs::path target = step_path(info.step);
   fs::path unfinished = target;
   unfinished += kUnfinishedSuffix;
   fs::remove_all(unfinished);
   fs::create_directory(unfinished);
   try {
-    const std::vector<Piece> list = pieces(model, optimizer);
+    const std::vector<Piece> list = pieces(model, optimizer, further);
     Json manifest = to_json(info);
     Json hashes = Json::object();
     checkpoint::SafetensorsWriter writer(unfinished / kStateFile, specs_of(list), {});
@@ -192,7 +217,8 @@ CheckpointInfo CheckpointDirectory::read_info(std::int64_t step) const {
 }
 
 CheckpointInfo CheckpointDirectory::load(std::int64_t step, models::LanguageModel& model,
-                                         const optim::Optimizer& optimizer, tensor::Stream& stream) const {
+                                         const optim::Optimizer& optimizer, tensor::Stream& stream,
+                                         const FurtherState& further) const {
   const fs::path directory = step_path(step);
   const std::string manifest_file = (directory / kManifestFile).string();
   const Json manifest = base::read_json_file(manifest_file);
@@ -200,7 +226,7 @@ CheckpointInfo CheckpointDirectory::load(std::int64_t step, models::LanguageMode
   const Json* hashes = base::find_member(manifest, "hashes", manifest_file);
   base::require(hashes != nullptr && hashes->is_object(), "{}: \"hashes\" is missing", manifest_file);
   const auto file = checkpoint::SafetensorsFile::open(directory / kStateFile);
-  const std::vector<Piece> list = pieces(model, optimizer);
+  const std::vector<Piece> list = pieces(model, optimizer, further ? further(info) : std::vector<optim::StateTensor>());
   base::require(list.size() == file.tensors().size(),
                 "{} has {} tensors, this run's model and optimizer have {}: it belongs to another model",
                 directory.string(), file.tensors().size(), list.size());
@@ -249,8 +275,9 @@ void CheckpointDirectory::retain(std::int64_t keep, std::int64_t spare) const {
   }
 }
 
-std::uint64_t checkpoint_bytes(const models::LanguageModel& model, const optim::Optimizer& optimizer) {
-  const std::vector<Piece> list = pieces(model, optimizer);
+std::uint64_t checkpoint_bytes(const models::LanguageModel& model, const optim::Optimizer& optimizer,
+                               const std::vector<optim::StateTensor>& further) {
+  const std::vector<Piece> list = pieces(model, optimizer, further);
   return checkpoint::safetensors_file_bytes(specs_of(list), {}) + kManifestAllowance;
 }
 

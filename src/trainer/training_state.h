@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -23,7 +24,16 @@ struct CheckpointInfo {
   std::optional<double> validation_loss;       ///< at this step, where it was measured
   std::optional<double> best_validation_loss;  ///< so far
   std::int64_t best_step = 0;
+  std::vector<double> recent_losses;    ///< that the next one is compared with, where spikes are watched for
+  std::int64_t rollbacks = 0;           ///< so far
+  std::int64_t anticipatory_first = 0;  ///< AnticipatoryRouting::Period
+  std::int64_t anticipatory_end = 0;
+  std::int64_t anticipatory_delay = 0;
 };
+
+/// State of the run that a checkpoint holds besides model and optimizer; for a checkpoint that is being loaded: room
+/// for what it says that it holds.
+using FurtherState = std::function<std::vector<optim::StateTensor>(const CheckpointInfo&)>;
 
 /// The `checkpoints` directory of a stage: step-N/state.safetensors (f32 masters, optimizer state, cut by checkpoint
 /// names so that no layout is in it) and step-N/manifest.json (format version, hash of every slice), which is written
@@ -40,11 +50,11 @@ class CheckpointDirectory {
   /// Writes step-N beside its final name, flushes it and renames it. Throws Error (disk full, ...) and leaves what was
   /// there.
   void save(const CheckpointInfo& info, const models::LanguageModel& model, const optim::Optimizer& optimizer,
-            tensor::Stream& stream) const;
+            tensor::Stream& stream, const std::vector<optim::StateTensor>& further = {}) const;
   /// Fills masters, values and optimizer state. Throws Error where the checkpoint is damaged (a hash differs), of
   /// another format version or of another model.
   CheckpointInfo load(std::int64_t step, models::LanguageModel& model, const optim::Optimizer& optimizer,
-                      tensor::Stream& stream) const;
+                      tensor::Stream& stream, const FurtherState& further = {}) const;
   /// The manifest alone.
   CheckpointInfo read_info(std::int64_t step) const;
   /// Removes all but the newest `keep` checkpoints and `spare` (0 = none), and what crashed writers left.
@@ -55,6 +65,7 @@ class CheckpointDirectory {
 };
 
 /// Bytes of one checkpoint on the disk.
-std::uint64_t checkpoint_bytes(const models::LanguageModel& model, const optim::Optimizer& optimizer);
+std::uint64_t checkpoint_bytes(const models::LanguageModel& model, const optim::Optimizer& optimizer,
+                               const std::vector<optim::StateTensor>& further = {});
 
 }  // namespace flyover::trainer

@@ -64,7 +64,7 @@ TEST_P(ModelGradient, EqualsCentralDifferencesForEveryParameter) {
   std::size_t index = 0;
   for (auto& parameter : trained.model->parameters().all()) {
     const std::vector<double>& gradient = gradients[index++];
-    if (gradient.empty() || parameter.spec.own_loss_only || parameter.spec.name.starts_with("mtp.")) {
+    if (gradient.empty() || parameter.spec.trained_by != autograd::TrainedBy::kPrediction) {
       continue;  // not moved by this loss
     }
     std::vector<double> values = tests::read_doubles(trained.machine.stream, parameter.value);

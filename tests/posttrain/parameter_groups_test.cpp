@@ -18,12 +18,12 @@ using tensor::DType;
 using tensor::MemoryKind;
 using testing::HasSubstr;
 
-recipe::Optimizer optimizer_with(std::vector<ParameterGroup> groups) {
-  recipe::Optimizer optimizer;
-  optimizer.learning_rate = 1e-3;
-  optimizer.weight_decay = 0.1;
-  optimizer.parameter_groups = std::move(groups);
-  return optimizer;
+recipe::Stage stage_with(std::vector<ParameterGroup> groups) {
+  recipe::Stage stage;
+  stage.optimizer.learning_rate = 1e-3;
+  stage.optimizer.weight_decay = 0.1;
+  stage.optimizer.parameter_groups = std::move(groups);
+  return stage;
 }
 
 ParameterGroup frozen(const std::string& pattern) {
@@ -33,7 +33,7 @@ ParameterGroup frozen(const std::string& pattern) {
 /// Names of the parameters that the groups freeze.
 std::vector<std::string> frozen_names(const std::vector<ParameterGroup>& groups) {
   const auto model = tests::tiny_llama(false);
-  const ParameterDecisions decisions = decide_parameters(model->parameters(), optimizer_with(groups));
+  const ParameterDecisions decisions = decide_parameters(model->parameters(), stage_with(groups));
   std::vector<std::string> names;
   for (std::size_t i = 0; i < decisions.frozen.size(); ++i) {
     if (decisions.frozen[i]) {
@@ -84,9 +84,9 @@ TEST(ParameterGroups, StackedParametersAreMatchedByAllTheirTensorsOrByTheirOwnNa
 TEST(ParameterGroups, TheFirstMatchingGroupCountsAndTheRestIsTheOptimizers) {
   const auto model = tests::tiny_llama(false);
   const ParameterDecisions decisions = decide_parameters(
-      model->parameters(), optimizer_with({{.pattern = "*layers.0*norm*", .learning_rate = 1e-5},
-                                           {.pattern = "*norm*", .weight_decay = 0.3},
-                                           {.pattern = "lm_head*", .learning_rate = 2e-3, .weight_decay = 0.0}}));
+      model->parameters(), stage_with({{.pattern = "*layers.0*norm*", .learning_rate = 1e-5},
+                                       {.pattern = "*norm*", .weight_decay = 0.3},
+                                       {.pattern = "lm_head*", .learning_rate = 2e-3, .weight_decay = 0.0}}));
   for (std::size_t i = 0; i < decisions.settings.size(); ++i) {
     const std::string& name = model->parameters().all()[i].spec.name;
     double learning_rate = 1e-3, weight_decay = 0.1;
@@ -109,7 +109,7 @@ TEST(ParameterGroups, TheFirstMatchingGroupCountsAndTheRestIsTheOptimizers) {
 /// A model after one step of training with these groups.
 struct Step {
   Step(const std::vector<ParameterGroup>& groups, DType dtype, double factor = 1.0) : model(tests::tiny_llama(true)) {
-    decisions = decide_parameters(model->parameters(), optimizer_with(groups));
+    decisions = decide_parameters(model->parameters(), stage_with(groups));
     auto& parameters = model->parameters().all();
     for (std::size_t i = 0; i < parameters.size(); ++i) {
       parameters[i].trainable = !decisions.frozen[i];

@@ -12,118 +12,12 @@
 #include "devices/reference/device.h"
 #include "support/model_fixture.h"
 #include "support/shared_data.h"
-#include "trainer/trainer.h"
+#include "trainer/training.h"
 
 namespace flyover::trainer {
 namespace {
 
 using tensor::DType;
-
-data::Dataset make_dataset() {
-  const base::Random random(4, base::RandomPurpose::kTest);
-  data::Dataset dataset;
-  dataset.source_names = {"generated"};
-  dataset.source_weights = {1.0};
-  std::uint64_t position = 0;
-  for (std::int64_t row = 1; row <= 20; ++row) {
-    data::Sequence sequence;
-    const std::uint64_t length = 4 + random.below(position++, 20);
-    for (std::uint64_t i = 0; i < length; ++i) {
-      sequence.tokens.push_back(static_cast<std::int32_t>(random.below(position++, 11)));
-      sequence.trained.push_back(i > 1 ? 1 : 0);
-    }
-    sequence.row = row;
-    dataset.sequences.push_back(sequence);
-  }
-  return dataset;
-}
-
-/// `max_steps` 0 = to the end of the epochs.
-data::BatchOptions batch_options(std::int64_t max_steps) {
-  data::BatchOptions options;
-  options.max_steps = max_steps;
-  options.seed = 3;
-  options.batch_tokens = 60;
-  options.epochs = 2;
-  return options;
-}
-
-TrainerOptions trainer_options() {
-  TrainerOptions options;
-  options.stage = "test";
-  options.learning_rate = 1e-2;
-  options.micro_batch_tokens = 32;
-  options.checkpoint_every = 3;
-  options.schedule.total_steps = 10;
-  return options;
-}
-
-/// One process's worth of training.
-struct Training {
-  Training(std::unique_ptr<devices::Device> device, DType dtype, const std::filesystem::path& path,
-           std::int64_t max_steps = 0)
-      : machine(std::move(device)),
-        model(tests::tiny_llama(true)),
-        dataset(make_dataset()),
-        plan(dataset, batch_options(max_steps)),
-        checkpoints(path / "checkpoints"),
-        metrics_path(path / "metrics.jsonl"),
-        progress(output) {
-    model->parameters().allocate(machine.stream, dtype, autograd::ParameterUse::kTraining);
-    tests::randomise(*model, machine.stream, 0.2, 1);
-    optimizer = std::make_unique<optim::AdamWOptimizer>(
-        machine.stream, model->parameters(),
-        std::vector<optim::ParameterSettings>(model->parameters().all().size(), {1e-2, 0.1}),
-        optim::AdamWOptimizer::Options{});
-  }
-  ~Training() { std::fclose(output); }
-
-  Outcome run(bool resume, TrainerOptions options = trainer_options()) {
-    std::optional<CheckpointInfo> info;
-    if (resume && !checkpoints.steps().empty()) {
-      info = checkpoints.load(checkpoints.steps().back(), *model, *optimizer, machine.stream);
-    }
-    MetricsFile metrics(metrics_path, "test", info ? info->step : 0);
-    Trainer trainer(
-        {*model, machine.stream, *optimizer, plan, &dataset, checkpoints, metrics, nullptr, progress, interruption},
-        options);
-    if (info) {
-      trainer.resume_from(*info);
-    }
-    const Outcome outcome = trainer.run();
-    last = trainer.info();
-    return outcome;
-  }
-
-  /// Every bit of the weights and the optimizer.
-  std::vector<std::vector<double>> state() {
-    std::vector<std::vector<double>> result;
-    for (const auto& parameter : model->parameters().all()) {
-      result.push_back(tests::read_doubles(machine.stream, parameter.value));
-      result.push_back(tests::read_doubles(machine.stream, parameter.master));
-    }
-    for (const auto& entry : optimizer->state()) {
-      result.push_back(tests::read_doubles(machine.stream, entry.tensor));
-    }
-    return result;
-  }
-
-  tests::Machine machine;
-  std::unique_ptr<models::LanguageModel> model;
-  data::Dataset dataset;
-  data::BatchPlan plan;
-  CheckpointDirectory checkpoints;
-  std::filesystem::path metrics_path;
-  std::FILE* output = std::fopen("/dev/null", "w");
-  Progress progress;
-  InterruptionWatch interruption;
-  std::unique_ptr<optim::AdamWOptimizer> optimizer;
-  CheckpointInfo last;
-};
-
-std::unique_ptr<devices::Device> cpu_device() {
-  return devices::cpu::make_device(2, devices::cpu::available_instruction_sets().back());
-}
 
 class Resume : public testing::TestWithParam<DType> {};
 
@@ -148,6 +42,29 @@ TEST_P(Resume, ContinuingFromEveryStepGivesTheSameBits) {
     ASSERT_EQ(second.run(true), Outcome::kCompleted);
     EXPECT_EQ(second.last.step, steps);
     EXPECT_EQ(second.state(), expected) << "interrupted after step " << stop;
+  }
+}
+
+TEST_P(Resume, MixturesTrainedByMuonContinueToTheSameBits) {
+  for (const std::string family : {"deepseek_v4", "qwen3_moe"}) {
+    const auto make = [&](const tests::TemporaryDirectory& directory, std::int64_t steps) {
+      return std::make_unique<Training>(cpu_device(), GetParam(), directory.path(), steps, family,
+                                        optim::OptimizerKind::kMuon);
+    };
+    const tests::TemporaryDirectory whole_directory;
+    const auto whole = make(whole_directory, 0);
+    ASSERT_EQ(whole->run(false), Outcome::kCompleted);
+    const tests::TemporaryDirectory directory;
+    {
+      const auto first = make(directory, 4);
+      first->run(false);
+      CheckpointInfo info = first->last;
+      info.data_fingerprint = whole->plan.fingerprint();
+      first->checkpoints.save(info, *first->model, *first->optimizer, first->machine.stream);
+    }
+    const auto second = make(directory, 0);
+    ASSERT_EQ(second->run(true), Outcome::kCompleted);
+    EXPECT_EQ(second->state(), whole->state()) << family;
   }
 }
 

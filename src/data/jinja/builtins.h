@@ -22,7 +22,7 @@ class BoundArguments {
 
   /// Null if the argument was not given.
   const Value* find(std::size_t index) const { return values_[index] ? &*values_[index] : nullptr; }
-  Value get(std::size_t index, Value fallback) const { return values_[index] ? *values_[index] : std::move(fallback); }
+  Value get(std::size_t index, const Value& fallback) const { return values_[index] ? *values_[index] : fallback; }
   const Value& operator[](std::size_t index) const { return *values_[index]; }
   std::int64_t integer(std::size_t index, std::int64_t fallback) const;
   bool boolean(std::size_t index, bool fallback) const;

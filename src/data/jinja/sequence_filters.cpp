@@ -66,6 +66,7 @@ std::vector<Value> sorted(std::vector<std::pair<Value, Value>> keyed, bool rever
     return reverse ? is_less(b.first, a.first) : is_less(a.first, b.first);
   });
   std::vector<Value> items;
+  items.reserve(keyed.size());
   for (auto& [key, item] : keyed) {
     items.push_back(std::move(item));
   }
@@ -195,6 +196,7 @@ Value filter_sort(Interpreter&, const Value& input, Arguments& arguments) {
   std::vector<std::pair<Value, Value>> keyed;
   for (const Value& item : iterate(input)) {
     std::vector<Value> key;
+    key.reserve(paths.size());
     for (const AttributePath& path : paths) {
       key.push_back(ignoring_case(path(item), case_sensitive));
     }

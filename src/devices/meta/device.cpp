@@ -16,7 +16,7 @@ class MetaDevice final : public Device {
   std::string description() const override { return description_; }
   bool holds_data() const override { return false; }
   void* allocate(std::size_t bytes) override {
-    void* address = reinterpret_cast<void*>(next_);
+    void* address = reinterpret_cast<void*>(next_);  // NOLINT(performance-no-int-to-ptr): nobody reads there
     next_ += (bytes + kPage - 1) / kPage * kPage + kPage;
     return address;
   }

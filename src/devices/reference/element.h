@@ -74,6 +74,7 @@ class Element {
     store_floating(address_, dtype_, value);
     return *this;
   }
+  /// NOLINTNEXTLINE(bugprone-unhandled-self-assignment): stores what it has just read
   const Element& operator=(const Element& other) const { return *this = static_cast<double>(other); }
   const Element& operator+=(double value) const { return *this = *this + value; }
 

@@ -127,7 +127,9 @@ std::vector<std::int64_t> choose(const kernels::RouterForward& kernel, std::int6
   }
   std::vector<double> values = scores;
   for (std::size_t i = 0; i < values.size(); ++i) {
-    values[i] += kernel.bias.has_value() ? Input(*kernel.bias)(static_cast<std::int64_t>(i)) : 0.0;
+    if (kernel.bias.has_value()) {
+      values[i] += Input(*kernel.bias)(static_cast<std::int64_t>(i));
+    }
     values[i] = std::isnan(values[i]) ? kInfinity : values[i];
   }
   return largest(values, candidates_of(kernel.rule, values), choices);

@@ -8,7 +8,6 @@ namespace flyover::models::deepseek_v4 {
 namespace {
 
 using tensor::DType;
-using tensor::Tensor;
 
 std::int64_t round_up(std::int64_t value, std::int64_t unit) {
   return (value + unit - 1) / unit * unit;

@@ -1,6 +1,7 @@
 #include "models/deepseek_v4/config.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 
 #include <nlohmann/json.hpp>
@@ -160,7 +161,7 @@ Config parse_config(const Json& config, std::string_view source) {
   result.qk_rope_head_dim = read_size(config, "qk_rope_head_dim", source, 64);
   if (base::find_member(config, "qk_rope_head_dim", source) == nullptr) {
     const double part = base::get_number(config, "partial_rotary_factor", source, 0.125);
-    result.qk_rope_head_dim = static_cast<std::int64_t>(part * static_cast<double>(result.head_dim) + 0.5);
+    result.qk_rope_head_dim = std::llround(part * static_cast<double>(result.head_dim));
   }
   result.q_lora_rank = size("q_lora_rank");
   result.o_groups = size("o_groups");

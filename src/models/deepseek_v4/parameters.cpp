@@ -14,6 +14,7 @@ using autograd::ParameterId;
 using autograd::ParameterRole;
 using autograd::ParameterSpec;
 using autograd::ParameterStorage;
+using autograd::TrainedBy;
 
 namespace {
 
@@ -60,7 +61,11 @@ Model::Model(const Config& config, const StoredNames& stored) : config_(config) 
   output_ = parameters_.add(single(names.top("head.weight"), table, ParameterRole::kOutput));
   const bool predicts = config.num_nextn_predict_layers > 0 && (!stored || stored(names.prediction("e_proj.weight")));
   if (predicts) {
+    const std::size_t first = parameters_.all().size();
     prediction_ = make_prediction(names, stored);
+    for (std::size_t i = first; i < parameters_.all().size(); ++i) {
+      parameters_.all()[i].spec.trained_by = TrainedBy::kFurtherPrediction;
+    }
   }
   window_frequencies_ = nn::inverse_frequencies(config.rope_theta, config.qk_rope_head_dim, {});
   compressed_frequencies_ =
@@ -73,7 +78,8 @@ Model::Model(const Config& config, const StoredNames& stored) : config_(config) 
               .head_dim = config.head_dim,
               .max_position_embeddings = config.max_position_embeddings,
               .mixtures = config.num_hidden_layers + (predicts ? 1 : 0),
-              .experts = config.n_routed_experts};
+              .experts = config.n_routed_experts,
+              .choices = config.num_experts_per_tok};
   count_parameters();
 }
 
@@ -81,14 +87,15 @@ void Model::count_parameters() {
   for (const autograd::Parameter& parameter : parameters_.all()) {
     const ParameterSpec& spec = parameter.spec;
     const std::int64_t elements = spec.storage == ParameterStorage::kIndices ? 0 : spec.shape.elements();
-    if (prediction_.has_value() && spec.name.find("mtp.0.") != std::string::npos) {
+    if (spec.trained_by == TrainedBy::kFurtherPrediction) {
       summary_.prediction_parameters += elements;
       continue;
     }
     const bool experts = spec.shape.rank() == 3;
     const std::int64_t active = experts ? elements / config_.n_routed_experts * config_.num_experts_per_tok : elements;
     summary_.active_parameters += spec.role == ParameterRole::kEmbedding ? 0 : active;
-    if ((spec.role == ParameterRole::kMatrix && !spec.own_loss_only) || spec.role == ParameterRole::kOutput) {
+    if ((spec.role == ParameterRole::kMatrix && spec.trained_by != TrainedBy::kIndexer) ||
+        spec.role == ParameterRole::kOutput) {
       summary_.matrix_parameters += active;
     }
   }
@@ -196,7 +203,7 @@ nn::CompressedAttention Model::make_attention(std::int64_t index, const Namer& n
     indexer.weights = matrix(name("attn.indexer.weights_proj.weight"), indexer.heads, hidden);
     indexer.compressor = make_compressor(name, "attn.indexer.", attention.kind, config_.index_head_dim);
     for (std::size_t i = first; i < parameters_.all().size(); ++i) {
-      parameters_.all()[i].spec.own_loss_only = true;
+      parameters_.all()[i].spec.trained_by = TrainedBy::kIndexer;
     }
     attention.indexer = indexer;
   }

@@ -49,6 +49,7 @@ Model::Model(const Config& config, const StoredNames& stored)
     summary_.mixtures += layer.mixture ? 1 : 0;
   }
   summary_.experts = summary_.mixtures > 0 ? config.num_experts : 0;
+  summary_.choices = summary_.mixtures > 0 ? config.num_experts_per_tok : 0;
   summary_.matrix_parameters = active_matrix_elements(parameters_, config.num_experts, config.num_experts_per_tok);
   if (config.tie_word_embeddings) {
     summary_.matrix_parameters += config.vocab_size * config.hidden_size;
