@@ -23,7 +23,7 @@ void check_weights(const ModelDirectory& directory, const models::LanguageModel&
 /// "mtp.0.emb.tok_emb.weight" and "mtp.0.head.weight" may repeat embedding and output layer. Throws Error with the list
 /// of tensors that are missing, superfluous or of another shape or type, and for scales that are NaN and indices out of
 /// range. Where the model has a larger vocabulary than the directory (`stored_vocabulary` rows; 0 = the same), the new
-/// rows of embedding and output layer are the mean of the stored ones.
+/// rows of embedding and output layer are the mean of the stored ones, and a table's repeat its first ones.
 void load_weights(const ModelDirectory& directory, models::LanguageModel& model, tensor::Stream& stream,
                   tensor::DType compute, autograd::ParameterUse use, std::int64_t stored_vocabulary = 0);
 

@@ -91,8 +91,11 @@ std::vector<std::int32_t> read_indices(const MatchedSlice& match) {
   const bool wide = type == TensorType::kI64;
   base::require(wide || type == TensorType::kI32, "{}: is {}, expected I64 or I32", slice.name, name_of(type));
   const std::int64_t limit = match.parameter->spec.index_limit;
+  const std::size_t stored = bytes.size() / (wide ? sizeof(std::int64_t) : sizeof(std::int32_t));
+  base::check(stored > 0 && stored <= static_cast<std::size_t>(slice.shape.elements()), "{}: {} stored indices",
+              slice.name, stored);
   std::vector<std::int32_t> result(static_cast<std::size_t>(slice.shape.elements()));
-  for (std::size_t i = 0; i < result.size(); ++i) {
+  for (std::size_t i = 0; i < stored; ++i) {
     std::int64_t value = 0;
     if (wide) {
       std::memcpy(&value, bytes.data() + i * sizeof(value), sizeof(value));
@@ -104,6 +107,9 @@ std::vector<std::int32_t> read_indices(const MatchedSlice& match) {
     base::require(value >= 0 && value < limit, "{}: element {} is {}, expected an index from 0 to {}", slice.name, i,
                   value, limit - 1);
     result[i] = static_cast<std::int32_t>(value);
+  }
+  for (std::size_t i = stored; i < result.size(); ++i) {
+    result[i] = result[i - stored];
   }
   return result;
 }

@@ -25,7 +25,8 @@ struct MatchedSlice {
 std::vector<MatchedSlice> match_weights(const ModelDirectory& directory, const models::LanguageModel& model,
                                         std::int64_t stored_vocabulary = 0);
 
-/// A table of indices, which files hold as I64 or I32. Throws Error for any other type and for indices out of range.
+/// A table of indices, which files hold as I64 or I32; where the vocabulary grows, its new rows repeat the stored ones
+/// from the first. Throws Error for any other type and for indices out of range.
 std::vector<std::int32_t> read_indices(const MatchedSlice& match);
 
 /// The name of the embedding or the output layer if `name` is a copy of it that some checkpoints of DeepSeek keep with

@@ -1,4 +1,5 @@
 // Models are loaded from quantised directories and written as such; what does not fit is named.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -281,6 +282,29 @@ TEST_F(QuantisedWeights, WithoutADirectoryToFollowAllIsPlainAndConfigSaysSo) {
   EXPECT_FALSE(again.directory.config().contains("expert_dtype"));
   EXPECT_EQ(again.directory.config()["unknown_key"], base::Json::array({1}));
   EXPECT_EQ(again.directory.find("mtp.0.head.weight"), nullptr);
+}
+
+TEST_F(QuantisedWeights, AGrowingVocabularyRepeatsTheTablesFirstRows) {
+  constexpr std::int64_t kStored = 40, kGrown = 43;
+  write_handmade(model_path(), quantised_model(3));
+  const ModelDirectory directory = ModelDirectory::open(model_path());
+  base::Json config = directory.config();
+  config["vocab_size"] = kGrown;
+  const auto model = models::make_model(config, "config.json", stored_names(directory));
+  tests::Machine machine(devices::reference::make_device());
+  check_weights(directory, *model, kStored);
+  load_weights(directory, *model, machine.stream, tensor::DType::kF32, ParameterUse::kInference, kStored);
+  std::size_t tables = 0;
+  for (const autograd::Parameter& parameter : model->parameters().all()) {
+    if (parameter.spec.storage != autograd::ParameterStorage::kIndices) {
+      continue;
+    }
+    ++tables;
+    const auto rows = machine.stream.read_back(parameter.value, tensor::ReadBackPurpose::kTest).values<std::int32_t>();
+    const auto choices = static_cast<std::ptrdiff_t>(rows.size() / kGrown);
+    EXPECT_TRUE(std::equal(rows.begin() + kStored * choices, rows.end(), rows.begin())) << parameter.spec.name;
+  }
+  EXPECT_GT(tables, 0u);
 }
 
 }  // namespace
