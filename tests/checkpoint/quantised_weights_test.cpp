@@ -288,10 +288,10 @@ TEST_F(QuantisedWeights, AGrowingVocabularyRepeatsTheTablesFirstRows) {
   constexpr std::int64_t kStored = 40, kGrown = 43;
   write_handmade(model_path(), quantised_model(3));
   const ModelDirectory directory = ModelDirectory::open(model_path());
+  tests::Machine machine(devices::reference::make_device());
   base::Json config = directory.config();
   config["vocab_size"] = kGrown;
   const auto model = models::make_model(config, "config.json", stored_names(directory));
-  tests::Machine machine(devices::reference::make_device());
   check_weights(directory, *model, kStored);
   load_weights(directory, *model, machine.stream, tensor::DType::kF32, ParameterUse::kInference, kStored);
   std::size_t tables = 0;
