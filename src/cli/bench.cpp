@@ -130,6 +130,7 @@ int bench_train(const Options& options) {
     const auto result = trainer::run_train_benchmark(*model, stream, benchmark);
     const std::string key = fmt::format("train.{}.{}", options.shape, dtype);
     report[key] = to_json(result);
+    report[key]["config"] = shape_config(options.shape);
     report["ceilings"] = {{"f32_flops", result.ceilings.f32_flops},
                           {"bf16_flops", result.ceilings.bf16_flops},
                           {"bytes_per_second", result.ceilings.bytes_per_second}};

@@ -5,12 +5,15 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "kernels/router.h"
 
 namespace flyover::models {
 
 using base::Json;
 
 namespace {
+
+constexpr double kMostParameters = 1e15;
 
 constexpr std::int64_t kLargestSize = std::int64_t{1} << 31;
 
@@ -32,6 +35,25 @@ nn::RopeScaling read_yarn(const Json& rope, const std::string& source, nn::RopeS
 }
 
 }  // namespace
+
+void check_parameter_count(double count, std::string_view source) {
+  base::require(count <= kMostParameters,
+                "{}: a model of these sizes would have {:.3g} parameters (supported: up to {:.3g})", source, count,
+                kMostParameters);
+}
+
+void check_layers_and_heads(std::int64_t layers, std::int64_t head_dim, std::string_view source) {
+  base::require(layers <= kMostLayers, "{}: num_hidden_layers {} is more than {}", source, layers, kMostLayers);
+  base::require(head_dim <= kLargestHead, "{}: heads of {} elements are not supported (supported: up to {})", source,
+                head_dim, kLargestHead);
+}
+
+void check_experts(std::int64_t experts, std::int64_t chosen, std::string_view key, std::string_view source) {
+  base::require(chosen <= experts, "{}: num_experts_per_tok {} is more than {} {}", source, chosen, key, experts);
+  base::require(experts <= kernels::kMaximumExperts && chosen <= kernels::kMaximumChoices,
+                "{}: {} {} and num_experts_per_tok {} are not supported (supported: up to {} and {})", source, key,
+                experts, chosen, kernels::kMaximumExperts, kernels::kMaximumChoices);
+}
 
 std::int64_t read_size(const Json& config, std::string_view key, std::string_view source) {
   return checked_size(base::get_integer(config, key, source), key, source);

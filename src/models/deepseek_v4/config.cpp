@@ -128,9 +128,10 @@ void read_rope_of_kinds(const Json& config, std::string_view source, Config& res
 }
 
 void check_sizes(const Config& config, std::string_view source) {
-  base::require(config.num_hidden_layers <= 10'000 && config.hc_sinkhorn_iters <= 1000,
-                "{}: {} layers and {} Sinkhorn iterations (supported: up to 10000 and 1000)", source,
-                config.num_hidden_layers, config.hc_sinkhorn_iters);
+  check_layers_and_heads(config.num_hidden_layers, std::max(config.head_dim, config.index_head_dim), source);
+  check_experts(config.n_routed_experts, config.num_experts_per_tok, "n_routed_experts", source);
+  base::require(config.hc_sinkhorn_iters <= 1000, "{}: hc_sinkhorn_iters {} is more than 1000", source,
+                config.hc_sinkhorn_iters);
   base::require(config.qk_rope_head_dim % 2 == 0 && config.qk_rope_head_dim <= config.head_dim &&
                     config.qk_rope_head_dim <= config.index_head_dim,
                 "{}: qk_rope_head_dim {} must be even and at most head_dim {} and index_head_dim {}", source,
@@ -138,11 +139,17 @@ void check_sizes(const Config& config, std::string_view source) {
   base::require(config.num_attention_heads % config.o_groups == 0,
                 "{}: num_attention_heads {} must be a multiple of o_groups {}", source, config.num_attention_heads,
                 config.o_groups);
-  base::require(config.num_experts_per_tok <= config.n_routed_experts,
-                "{}: num_experts_per_tok {} is more than n_routed_experts {}", source, config.num_experts_per_tok,
-                config.n_routed_experts);
   base::require(config.hc_mult <= kernels::kMaximumStreams, "{}: hc_mult {} is more than {}, which is supported",
                 source, config.hc_mult, kernels::kMaximumStreams);
+  const auto number = [](std::int64_t value) { return static_cast<double>(value); };
+  const double heads = number(config.num_attention_heads) * number(config.head_dim);
+  const double layer =
+      number(config.q_lora_rank) * (number(config.hidden_size) + heads) +
+      number(config.o_lora_rank) * (heads + number(config.o_groups) * number(config.hidden_size)) +
+      number(config.index_n_heads) * number(config.index_head_dim) * number(config.q_lora_rank) +
+      3.0 * number(config.n_routed_experts + 1) * number(config.hidden_size) * number(config.moe_intermediate_size);
+  check_parameter_count(
+      2.0 * number(config.vocab_size) * number(config.hidden_size) + number(config.num_hidden_layers) * layer, source);
   base::require(config.num_nextn_predict_layers >= 0 && config.num_nextn_predict_layers <= 1,
                 "{}: num_nextn_predict_layers {} is not supported (supported: 0, 1)", source,
                 config.num_nextn_predict_layers);

@@ -29,8 +29,6 @@ Config parse_config(const base::Json& config, std::string_view source) {
   result.intermediate_size = read_size(config, "intermediate_size", source);
   result.moe_intermediate_size = read_size(config, "moe_intermediate_size", source);
   result.num_hidden_layers = read_size(config, "num_hidden_layers", source);
-  base::require(result.num_hidden_layers <= 10'000, "{}: num_hidden_layers {} is more than 10000", source,
-                result.num_hidden_layers);
   result.num_attention_heads = read_size(config, "num_attention_heads", source);
   result.num_key_value_heads = read_size(config, "num_key_value_heads", source, result.num_attention_heads);
   base::require(result.num_attention_heads % result.num_key_value_heads == 0,
@@ -43,9 +41,17 @@ Config parse_config(const base::Json& config, std::string_view source) {
       config, base::find_member(config, "num_experts", source) != nullptr ? "num_experts" : "num_local_experts",
       source);
   result.num_experts_per_tok = read_size(config, "num_experts_per_tok", source);
-  base::require(result.num_experts_per_tok <= result.num_experts,
-                "{}: num_experts_per_tok {} is more than num_experts {}", source, result.num_experts_per_tok,
-                result.num_experts);
+  check_layers_and_heads(result.num_hidden_layers, result.head_dim, source);
+  check_experts(result.num_experts, result.num_experts_per_tok, "num_experts", source);
+  const double layer =
+      static_cast<double>(2 * result.num_attention_heads + 2 * result.num_key_value_heads) *
+          static_cast<double>(result.head_dim) +
+      3.0 * static_cast<double>(result.intermediate_size) +
+      3.0 * static_cast<double>(result.num_experts) * static_cast<double>(result.moe_intermediate_size);
+  check_parameter_count(
+      static_cast<double>(result.hidden_size) *
+          (2.0 * static_cast<double>(result.vocab_size) + static_cast<double>(result.num_hidden_layers) * layer),
+      source);
   result.has_experts = layers_with_experts(config, source, result.num_hidden_layers);
   result.norm_topk_prob = base::get_boolean(config, "norm_topk_prob", source, false);
   result.max_position_embeddings = read_size(config, "max_position_embeddings", source, 32768);

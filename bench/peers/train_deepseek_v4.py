@@ -1,0 +1,111 @@
+#!/usr/bin/env python3
+"""Measures training steps of a small DeepSeek-V4 in Flyover and in transformers on the same cores, in turns.
+
+The shape is the one that `flyover bench train --shape v4-small` names: its configuration comes from the program. A step
+is forward, loss, backward, clipping and AdamW over all parameters, in bf16 (transformers: autocast over float32 weights
+and AdamW state, the fastest of its ways to compute experts). Steps of transformers may be smaller, since they take
+minutes: the optimizer's share of them is then measured on its own and counted as often as in a step of full size.
+Prints one JSON object. Without PyTorch it says so and ends with exit code 0.
+"""
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+import time
+
+try:
+    import torch
+    import transformers
+    from transformers import DeepseekV4Config, DeepseekV4ForCausalLM
+except ImportError as error:
+    print(f"skipped: {error}")
+    sys.exit(0)
+
+
+def measure_flyover(arguments):
+    command = [arguments.flyover, "bench", "train", "--shape", "v4-small", "--dtype", "bf16", "--json",
+               "--sequence-length", str(arguments.sequence_length), "--step-tokens", str(arguments.tokens_per_step),
+               "--steps", "1", "--threads", str(arguments.threads)]
+    report = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return report["train.v4-small.bf16"]
+
+
+class Peer:
+    """The same model in transformers."""
+
+    def __init__(self, config, experts, arguments):
+        torch.manual_seed(1)
+        self.arguments = arguments
+        self.config = DeepseekV4Config.from_dict(config)
+        self.config._experts_implementation = experts
+        self.model = DeepseekV4ForCausalLM(self.config).float().train()
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, fused=True)
+        self.tokens = torch.randint(0, config["vocab_size"], (1, arguments.sequence_length))
+
+    def pass_seconds(self):
+        """Forward and backward of one sequence."""
+        start = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = self.model(input_ids=self.tokens, labels=self.tokens, use_cache=False).loss
+        loss.backward()
+        return time.perf_counter() - start
+
+    def update_seconds(self):
+        start = time.perf_counter()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return time.perf_counter() - start
+
+    def tokens_per_second(self):
+        passes = [self.pass_seconds() for _ in range(self.arguments.passes)]
+        sequences = self.arguments.tokens_per_step // self.arguments.sequence_length
+        step = sequences * min(passes) + self.update_seconds()
+        return sequences * self.arguments.sequence_length / step
+
+
+def fastest_peer(config, arguments):
+    """transformers' way to compute experts that needs the least time, each tried once."""
+    best, best_seconds, tried = None, float("inf"), {}
+    for experts in ["grouped_mm", "batched_mm", "eager"]:
+        try:
+            peer = Peer(config, experts, arguments)
+            peer.pass_seconds()
+            peer.update_seconds()
+            tried[experts] = round(peer.pass_seconds(), 2)
+        except Exception as error:  # what a version cannot do on this machine
+            tried[experts] = f"{type(error).__name__}: {str(error)[:200]}"
+            continue
+        if tried[experts] < best_seconds:
+            best, best_seconds = peer, tried[experts]
+    return best, tried
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--flyover", default=str(pathlib.Path(__file__).parents[2] / "build/release/bin/flyover"))
+    for name, default in dict(sequence_length=1024, tokens_per_step=32768, threads=2, passes=2, rounds=2).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default, help=f"default {default}")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    ours = [measure_flyover(arguments)]
+    peer, tried = fastest_peer(ours[0]["config"], arguments)
+    theirs = []
+    for _ in range(arguments.rounds):
+        theirs.append(peer.tokens_per_second())
+        ours.append(measure_flyover(arguments))
+    best = max(result["tokens_per_second"] for result in ours)
+    print(json.dumps({
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+        "seconds_for_a_sequence_by_expert_implementation": tried,
+        "flyover_tokens_per_second": [round(result["tokens_per_second"]) for result in ours],
+        "flyover_mfu": [round(result["mfu"], 3) for result in ours],
+        "transformers_tokens_per_second": [round(value, 1) for value in theirs],
+        "ratio": round(best / max(theirs), 2),
+    }, indent=2))
+
+
+if __name__ == "__main__":
+    main()
