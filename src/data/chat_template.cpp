@@ -7,6 +7,7 @@
 #include "base/files.h"
 #include "data/deepseek_v4/encoding.h"
 #include "data/deepseek_v4/reply.h"
+#include "data/deepseek_v4/tokens.h"
 #include "data/training_spans.h"
 
 namespace flyover::data {
@@ -87,8 +88,9 @@ void require_reasoning_shown(std::span<const Message> messages, const RenderedCo
   for (const AssistantSpan& span : rendered.spans) {
     const std::string reasoning = base::get_string(message_for_template(messages[span.message]), "reasoning_content",
                                                    "the message to be learnt", "");
+    const std::string_view said = std::string_view(rendered.text).substr(span.begin, span.end - span.begin);
     base::require(
-        rendered.text.substr(span.begin, span.end - span.begin).starts_with(reasoning),
+        reasoning.empty() || said.starts_with(reasoning + std::string(deepseek_v4::kEndOfReasoning)),
         "deepseek_v4: message {} has reasoning to learn, which this mode does not show: set chat_template_kwargs: "
         "{{thinking: true}}, or remove the reasoning",
         span.message + 1);
@@ -165,7 +167,7 @@ Json ChatTemplate::variables_for(const Conversation& conversation) const {
 void ChatTemplate::set_variables(JsonPointer variables) {
   variables_ = std::move(variables);
   if (is_deepseek_v4_) {
-    deepseek_v4::parse_mode(variables_for({}));
+    deepseek_v4::parse_mode(variables_for({}));  // refuses early what every conversation would be refused for
   }
 }
 

@@ -85,7 +85,7 @@ std::string tools_text(const PromptTexts& texts, const Json& tools) {
 }
 
 Mode parse_mode(const Json& variables) {
-  constexpr std::string_view kWhere = "deepseek_v4: chat_template_kwargs";
+  constexpr std::string_view kWhere = "chat_template_kwargs";
   require_known(variables, {"thinking", "reasoning_effort", "response_format"}, kWhere);
   Mode mode;
   if (base::find_member(variables, "thinking", kWhere) != nullptr) {
