@@ -112,7 +112,7 @@ TEST(DeepSeekV4Reply, MalformedCallsAreErrors) {
   EXPECT_THAT(calls(open + parameter("true", "<｜DSML｜invoke>") + close), HasSubstr("\"a\" holds another tag"));
   EXPECT_THAT(calls(open + parameter("true", "<｜User｜>") + close), HasSubstr("control token <｜User｜>"));
   EXPECT_THAT(calls(open + "text" + close), HasSubstr("expected </｜DSML｜invoke>, found \"text"));
-  EXPECT_THAT(calls(open + parameter("false", "99999999999999999999999") + close), testing::Ne("no error"));
+  EXPECT_THAT(calls(open + parameter("false", "18446744073709551615") + close), HasSubstr("does not fit"));
   EXPECT_THAT(error("x <｜DSML｜tool_call>"), HasSubstr("control token ｜DSML｜"));
 }
 
