@@ -105,7 +105,9 @@ std::vector<std::int32_t> encode_prompt(const LoadedModel& loaded, const std::st
 /// Adds the message that the text of an answer stands for, or what is malformed about it.
 void describe_reply(const LoadedModel& loaded, const std::string& prompt, const std::string& text, base::Json& line) {
   try {
-    line["message"] = data::message_for_template(loaded.start.chat_template->parse_reply(text, question(prompt)));
+    base::Json message = data::message_for_template(loaded.start.chat_template->parse_reply(text, question(prompt)));
+    message.erase("thinking");  // another name of the reasoning, for templates
+    line["message"] = std::move(message);
   } catch (const base::Error& error) {
     line["malformed"] = error.what();
   }
@@ -189,8 +191,10 @@ int chat(const Options& options) {
         });
     fmt::print("{}\n", decoder.finish());
     try {
-      conversation.messages.push_back(
-          loaded.start.chat_template->parse_reply(text_of(loaded, prompt, completions.front()), conversation));
+      data::Message reply =
+          loaded.start.chat_template->parse_reply(text_of(loaded, prompt, completions.front()), conversation);
+      base::require(reply.tool_calls == nullptr, "the model calls a tool, and there are none here");
+      conversation.messages.push_back(std::move(reply));
     } catch (const base::Error& error) {
       fmt::print("({}; the question and this answer are left out of what follows)\n", error.what());
       conversation.messages.pop_back();

@@ -99,6 +99,17 @@ TEST(DeepSeekV4Template, AConversationsOwnVariablesGoFirst) {
   EXPECT_THAT(error_of([] { make_template({{"thinking", 1}}); }), HasSubstr("\"thinking\" must be"));
 }
 
+TEST(DeepSeekV4Template, ARowsVariablesComeThroughWhateverItsMessagesAreCalled) {
+  for (const char* field : {"messages", "turns"}) {
+    FieldNames names;
+    names.messages = field;
+    const Json row = {{field, {message("user", "a"), message("assistant", "b")}}, {"chat_template_kwargs", kThinking}};
+    const Document document = parse_row(row, RowFormat::kMessages, names, "rows.jsonl:1");
+    EXPECT_EQ(make_template().render(std::get<Conversation>(document), false),
+              "<｜begin▁of▁sentence｜><｜User｜>a<｜Assistant｜><think></think>b<｜end▁of▁sentence｜>");
+  }
+}
+
 TEST(DeepSeekV4Template, VariablesReachJinjaTemplatesToo) {
   ChatTemplate jinja("{{ thinking }}{{ messages[0].content }}", "t", {});
   Conversation given = conversation({message("user", "a")});
