@@ -11,7 +11,7 @@ inline constexpr std::string_view kSingleWeightsFile = "model.safetensors";
 inline constexpr std::string_view kIndexFile = "model.safetensors.index.json";
 
 /// What belongs to a model beside configuration and weights, and is copied where it exists.
-inline constexpr std::array<std::string_view, 13> kCompanionFiles = {"tokenizer.json",
+inline constexpr std::array<std::string_view, 14> kCompanionFiles = {"tokenizer.json",
                                                                      "tokenizer_config.json",
                                                                      "special_tokens_map.json",
                                                                      "added_tokens.json",
@@ -23,6 +23,7 @@ inline constexpr std::array<std::string_view, 13> kCompanionFiles = {"tokenizer.
                                                                      "tekken.json",
                                                                      "chat_template.jinja",
                                                                      "chat_template.json",
-                                                                     "generation_config.json"};
+                                                                     "generation_config.json",
+                                                                     "prompt_texts.json"};
 
 }  // namespace flyover::checkpoint

@@ -49,8 +49,9 @@ tensor::DType parse_dtype(const std::string& name) {
   return name == "bf16" ? tensor::DType::kBf16 : tensor::DType::kF32;
 }
 
-LoadedModel::LoadedModel(const std::string& path, const DeviceOptions& options, autograd::ParameterUse use)
-    : start(posttrain::open_model(path, {"", std::time(nullptr)})),
+LoadedModel::LoadedModel(const std::string& path, const DeviceOptions& options, autograd::ParameterUse use,
+                         data::JsonPointer variables)
+    : start(posttrain::open_model(path, {"", std::time(nullptr), std::move(variables)})),
       device(make_device(options)),
       allocator(*device),
       stream(*device, allocator),

@@ -34,7 +34,9 @@ tensor::DType parse_dtype(const std::string& name);
 
 /// A model directory loaded for use.
 struct LoadedModel {
-  LoadedModel(const std::string& path, const DeviceOptions& options, autograd::ParameterUse use);
+  /// `variables`: of the chat template, an object, or null.
+  LoadedModel(const std::string& path, const DeviceOptions& options, autograd::ParameterUse use,
+              data::JsonPointer variables);
   posttrain::StartingModel start;
   std::unique_ptr<devices::Device> device;
   tensor::Allocator allocator;

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -29,7 +30,34 @@ struct Options {
   std::uint64_t seed = 0;
   bool chat = false;
   bool json = false;
+  bool thinking = false;
+  std::string reasoning_effort;
+  std::string template_variables;
 };
+
+void add_template_options(CLI::App& command, Options& options) {
+  command.add_flag("--thinking", options.thinking, "The chat template's variable thinking: reason before answering");
+  command.add_option("--reasoning-effort", options.reasoning_effort, "Its variable reasoning_effort: high or max");
+  command.add_option("--chat-template-kwargs", options.template_variables,
+                     "Further variables of the chat template: a JSON object");
+}
+
+/// The variables of the template that the command line gives.
+data::JsonPointer template_variables(const Options& options) {
+  base::Json variables = base::Json::object();
+  if (!options.template_variables.empty()) {
+    variables = base::parse_json(options.template_variables, "--chat-template-kwargs");
+    base::require(variables.is_object(), "--chat-template-kwargs: expected a JSON object, found {}",
+                  base::json_type_name(variables));
+  }
+  if (options.thinking) {
+    variables["thinking"] = true;
+  }
+  if (!options.reasoning_effort.empty()) {
+    variables["reasoning_effort"] = options.reasoning_effort;
+  }
+  return std::make_shared<const base::Json>(std::move(variables));
+}
 
 void add_sampling_options(CLI::App& command, Options& options) {
   command.add_option("--temperature", options.temperature, "0 = the most likely token")->check(CLI::NonNegativeNumber);
@@ -60,14 +88,29 @@ std::vector<std::string> read_prompts(const std::string& path) {
   return prompts;
 }
 
+data::Conversation question(const std::string& prompt) {
+  data::Conversation conversation;
+  conversation.messages.push_back(data::text_message("user", prompt));
+  return conversation;
+}
+
 std::vector<std::int32_t> encode_prompt(const LoadedModel& loaded, const std::string& prompt, bool chat) {
   if (!chat) {
     return loaded.start.tokenizer.encode(prompt, true);
   }
   base::require(loaded.start.chat_template.has_value(), "--chat: the model has no chat template");
-  data::Conversation conversation;
-  conversation.messages.push_back(data::text_message("user", prompt));
-  return loaded.start.tokenizer.encode(loaded.start.chat_template->render(conversation, true));
+  return loaded.start.tokenizer.encode(loaded.start.chat_template->render(question(prompt), true));
+}
+
+/// Adds the message that the text of an answer stands for, or what is malformed about it.
+void describe_reply(const LoadedModel& loaded, const std::string& prompt, const std::string& text, base::Json& line) {
+  try {
+    base::Json message = data::message_for_template(loaded.start.chat_template->parse_reply(text, question(prompt)));
+    message.erase("thinking");  // another name of the reasoning, for templates
+    line["message"] = std::move(message);
+  } catch (const base::Error& error) {
+    line["malformed"] = error.what();
+  }
 }
 
 /// What the completion adds to the text of the prompt (some decoders treat the first token of a text specially).
@@ -86,7 +129,7 @@ int generate(const Options& options) {
     prompts.insert(prompts.end(), more.begin(), more.end());
   }
   base::require(!prompts.empty(), "nothing to generate from: give --prompt TEXT or --prompts FILE.jsonl");
-  LoadedModel loaded(options.model, options.device, autograd::ParameterUse::kInference);
+  LoadedModel loaded(options.model, options.device, autograd::ParameterUse::kInference, template_variables(options));
   std::vector<std::vector<std::int32_t>> tokens;
   std::int64_t longest = 0;
   for (const std::string& prompt : prompts) {
@@ -99,13 +142,15 @@ int generate(const Options& options) {
   for (std::size_t i = 0; i < prompts.size(); ++i) {
     const std::string text = text_of(loaded, tokens[i], completions[i]);
     if (options.json) {
-      const base::Json line = {
-          {"prompt", prompts[i]},
-          {"completion", text},
-          {"prompt_tokens", tokens[i]},
-          {"tokens", completions[i].tokens},
-          {"log_probabilities", completions[i].log_probabilities},
-          {"finish_reason", completions[i].finish == rollout::FinishReason::kStop ? "stop" : "length"}};
+      base::Json line = {{"prompt", prompts[i]},
+                         {"completion", text},
+                         {"prompt_tokens", tokens[i]},
+                         {"tokens", completions[i].tokens},
+                         {"log_probabilities", completions[i].log_probabilities},
+                         {"finish_reason", completions[i].finish == rollout::FinishReason::kStop ? "stop" : "length"}};
+      if (options.chat) {
+        describe_reply(loaded, prompts[i], text, line);
+      }
       fmt::print("{}\n", line.dump(-1, ' ', false, base::Json::error_handler_t::replace));
     } else {
       fmt::print("{}{}{}\n", i == 0 ? "" : "\n", options.chat ? "" : prompts[i], text);
@@ -115,7 +160,7 @@ int generate(const Options& options) {
 }
 
 int chat(const Options& options) {
-  LoadedModel loaded(options.model, options.device, autograd::ParameterUse::kInference);
+  LoadedModel loaded(options.model, options.device, autograd::ParameterUse::kInference, template_variables(options));
   base::require(loaded.start.chat_template.has_value(), "the model has no chat template: use flyover generate");
   const auto& summary = loaded.model->summary();
   rollout::Generator generator(*loaded.model, loaded.stream,
@@ -135,14 +180,25 @@ int chat(const Options& options) {
     }
     conversation.messages.push_back(data::text_message("user", line));
     const auto prompt = loaded.start.tokenizer.encode(loaded.start.chat_template->render(conversation, true));
-    tokenizer::StreamingDecoder decoder(loaded.start.tokenizer, true);
+    const std::vector<std::int32_t>& stops = loaded.start.stop_tokens;
+    tokenizer::StreamingDecoder decoder(loaded.start.tokenizer);
     const auto completions =
         generator.generate({prompt}, sampling_of(options, loaded), [&](std::size_t, std::int32_t token) {
-          fmt::print("{}", decoder.push(token));
-          std::fflush(stdout);
+          if (std::find(stops.begin(), stops.end(), token) == stops.end()) {
+            fmt::print("{}", decoder.push(token));
+            std::fflush(stdout);
+          }
         });
     fmt::print("{}\n", decoder.finish());
-    conversation.messages.push_back(data::text_message("assistant", text_of(loaded, prompt, completions.front())));
+    try {
+      data::Message reply =
+          loaded.start.chat_template->parse_reply(text_of(loaded, prompt, completions.front()), conversation);
+      base::require(reply.tool_calls == nullptr, "the model calls a tool, and there are none here");
+      conversation.messages.push_back(std::move(reply));
+    } catch (const base::Error& error) {
+      fmt::print("({}; the question and this answer are left out of what follows)\n", error.what());
+      conversation.messages.pop_back();
+    }
   }
 }
 
@@ -158,6 +214,7 @@ void add_generate(CLI::App& app, Action& action) {
   command->add_option("--prompts", options->prompts_file, "JSONL file with \"prompt\" in each row");
   command->add_flag("--chat", options->chat, "Prompts are user messages in the model's chat template");
   command->add_flag("--json", options->json, "One JSON object per prompt, with tokens and log-probabilities");
+  add_template_options(*command, *options);
   add_sampling_options(*command, *options);
   add_device_options(*command, options->device);
   command->callback([options, &action] { action = [options] { return generate(*options); }; });
@@ -167,6 +224,7 @@ void add_chat(CLI::App& app, Action& action) {
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("chat", "Talk to a model");
   command->add_option("--model", options->model, "Model directory")->required();
+  add_template_options(*command, *options);
   add_sampling_options(*command, *options);
   add_device_options(*command, options->device);
   command->callback([options, &action] { action = [options] { return chat(*options); }; });

@@ -2,10 +2,12 @@
 //   chatml  ChatML (OpenAI, openai-python/chatml.md, 2023); tools in <tools>, <tool_call> and <tool_response> as in the
 //           Hermes function calling format (Nous Research); reasoning in <think> as in DeepSeek-R1
 //   llama3  the prompt format of the Llama 3 model card (Meta, 2024), without tools
+//   deepseek_v4  DeepSeek-V4's published prompt encoding, which is code: data/deepseek_v4
 //   plain   our own, for models whose vocabulary shall not grow: words and newlines, turns ended by the eos_token
 #include "base/error.h"
 #include "base/text.h"
 #include "data/chat_template.h"
+#include "data/deepseek_v4/tokens.h"
 
 namespace flyover::data {
 namespace {
@@ -101,11 +103,20 @@ constexpr std::string_view kPlain = R"({%- if tools %}
 {%- endif %}
 )";
 
+/// Written as the template of a model, so that other programs stop instead of guessing.
+constexpr std::string_view kDeepSeekV4 = R"({#- deepseek_v4: DeepSeek-V4's prompt encoding -#}
+{{- raise_exception('the prompts of this model follow the code published with DeepSeek-V4, not a Jinja template') }}
+)";
+
 }  // namespace
 
 std::span<const BuiltInTemplate> built_in_templates() {
   static const std::vector<BuiltInTemplate> kTemplates = {
       {"chatml", kChatMl, "<|im_end|>", {"<|im_start|>", "<|im_end|>"}},
+      {"deepseek_v4",
+       kDeepSeekV4,
+       deepseek_v4::kEndOfTurn,
+       {deepseek_v4::kAllTokens.begin(), deepseek_v4::kAllTokens.end()}},
       {"llama3", kLlama3, "<|eot_id|>", {"<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"}},
       {"plain", kPlain, "", {}},
   };

@@ -5,6 +5,9 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "data/deepseek_v4/encoding.h"
+#include "data/deepseek_v4/reply.h"
+#include "data/deepseek_v4/tokens.h"
 #include "data/training_spans.h"
 
 namespace flyover::data {
@@ -63,7 +66,8 @@ Sources sources_in_config(const std::filesystem::path& path) {
   return sources;
 }
 
-Json variables_of(const Conversation& conversation, const SpecialTokens& tokens, bool add_generation_prompt) {
+Json variables_of(const Conversation& conversation, const SpecialTokens& tokens, bool add_generation_prompt,
+                  const Json& further) {
   Json variables = Json::object();
   for (const auto& [name, text] : tokens) {
     variables[name] = text;
@@ -75,19 +79,35 @@ Json variables_of(const Conversation& conversation, const SpecialTokens& tokens,
   variables["tools"] = conversation.tools != nullptr ? *conversation.tools : Json(nullptr);
   variables["documents"] = nullptr;
   variables["add_generation_prompt"] = add_generation_prompt;
-  if (conversation.template_variables != nullptr) {
-    variables.update(*conversation.template_variables);
-  }
+  variables.update(further);
   return variables;
+}
+
+/// What is to be learnt and the text leaves out is an error: it shows that the mode is the wrong one.
+void require_reasoning_shown(std::span<const Message> messages, const RenderedConversation& rendered) {
+  for (const AssistantSpan& span : rendered.spans) {
+    const std::string reasoning = base::get_string(message_for_template(messages[span.message]), "reasoning_content",
+                                                   "the message to be learnt", "");
+    const std::string_view said = std::string_view(rendered.text).substr(span.begin, span.end - span.begin);
+    base::require(
+        reasoning.empty() || said.starts_with(reasoning + std::string(deepseek_v4::kEndOfReasoning)),
+        "deepseek_v4: message {} has reasoning to learn, which this mode does not show: set chat_template_kwargs: "
+        "{{thinking: true}}, or remove the reasoning",
+        span.message + 1);
+  }
 }
 
 }  // namespace
 
 ChatTemplate::ChatTemplate(std::string source, std::string name, SpecialTokens special_tokens)
     : template_(jinja::Template::parse(std::move(source), std::move(name))),
+      is_deepseek_v4_(template_.source() == find_built_in_template("deepseek_v4").source),
       special_tokens_(std::move(special_tokens)) {
   if (const auto eos = special_tokens_.find("eos_token"); eos != special_tokens_.end()) {
     end_of_turn_ = eos->second;
+  }
+  if (is_deepseek_v4_) {
+    end_of_turn_ = find_built_in_template("deepseek_v4").end_of_turn;
   }
 }
 
@@ -136,12 +156,40 @@ const jinja::Template& ChatTemplate::template_for(const Conversation& conversati
   return conversation.tools != nullptr && tool_template_ ? *tool_template_ : template_;
 }
 
-std::string ChatTemplate::render(const Conversation& conversation, bool add_generation_prompt,
-                                 jinja::RenderOptions options) const {
+Json ChatTemplate::variables_for(const Conversation& conversation) const {
+  Json variables = variables_ == nullptr ? Json::object() : *variables_;
+  if (conversation.template_variables != nullptr) {
+    variables.update(*conversation.template_variables);
+  }
+  return variables;
+}
+
+void ChatTemplate::set_variables(JsonPointer variables) {
+  variables_ = std::move(variables);
+  if (is_deepseek_v4_) {
+    deepseek_v4::parse_mode(variables_for({}));  // refuses early what every conversation would be refused for
+  }
+}
+
+jinja::Rendered ChatTemplate::render_text(const Conversation& conversation, bool add_generation_prompt,
+                                          jinja::RenderOptions options) const {
+  const Json variables = variables_for(conversation);
+  if (is_deepseek_v4_) {
+    try {
+      return deepseek_v4::encode(conversation, add_generation_prompt, deepseek_v4::parse_mode(variables),
+                                 prompt_texts_);
+    } catch (const base::Error& error) {
+      base::fail("{}: {}", name(), error.what());
+    }
+  }
   options.now = options.now ? options.now : now_;
   return template_for(conversation)
-      .render(variables_of(conversation, special_tokens_, add_generation_prompt), options)
-      .text;
+      .render(variables_of(conversation, special_tokens_, add_generation_prompt, variables), options);
+}
+
+std::string ChatTemplate::render(const Conversation& conversation, bool add_generation_prompt,
+                                 jinja::RenderOptions options) const {
+  return render_text(conversation, add_generation_prompt, options).text;
 }
 
 RenderedConversation ChatTemplate::render_for_training(const Conversation& conversation,
@@ -151,16 +199,25 @@ RenderedConversation ChatTemplate::render_for_training(const Conversation& conve
     end_of_turn.push_back(end_of_turn_);
   }
   const jinja::Template& chosen = template_for(conversation);
-  jinja::RenderOptions render = options.render;
-  render.now = render.now ? render.now : now_;
   const auto render_messages = [&](std::size_t count, bool add_generation_prompt) {
     Conversation beginning = conversation;
     beginning.messages.resize(count);
-    return chosen.render(variables_of(beginning, special_tokens_, add_generation_prompt), render);
+    return render_text(beginning, add_generation_prompt, options.render);
   };
-  return find_training_spans(conversation.messages,
-                             {chosen.name(), chosen.has_generation_blocks(), end_of_turn, options.last_turn_only},
-                             render_messages);
+  RenderedConversation rendered = find_training_spans(
+      conversation.messages,
+      {chosen.name(), is_deepseek_v4_ || chosen.has_generation_blocks(), end_of_turn, options.last_turn_only},
+      render_messages);
+  if (is_deepseek_v4_) {
+    require_reasoning_shown(conversation.messages, rendered);
+  }
+  return rendered;
+}
+
+Message ChatTemplate::parse_reply(const std::string& text, const Conversation& prompt) const {
+  return is_deepseek_v4_ ? deepseek_v4::parse_reply(text, deepseek_v4::expects_reasoning(
+                                                              prompt, deepseek_v4::parse_mode(variables_for(prompt))))
+                         : text_message("assistant", text);
 }
 
 }  // namespace flyover::data

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "data/deepseek_v4/prompt_settings.h"
 #include "data/jinja/template.h"
 #include "data/message.h"
 
@@ -18,7 +19,8 @@ namespace flyover::data {
 /// "bos_token" -> "<s>", ...: what templates see under these names.
 using SpecialTokens = std::map<std::string, std::string>;
 
-/// A template for models that have none.
+/// A template for models that have none. The source of deepseek_v4 is a stand-in that refuses to render: its format is
+/// code (data/deepseek_v4), which ChatTemplate runs wherever it finds this source.
 struct BuiltInTemplate {
   std::string_view name;
   std::string_view source;
@@ -75,6 +77,17 @@ class ChatTemplate {
   /// history), where a turn lacks its end-of-turn token, and where nothing or everything would be learnt.
   RenderedConversation render_for_training(const Conversation& conversation, const TrainingOptions& options = {}) const;
 
+  /// What a model says to render(prompt, true), with or without the end-of-turn token, as a message. A Jinja template
+  /// does not say what its parts are: all of it is content. Throws Error saying what is malformed.
+  Message parse_reply(const std::string& text, const Conversation& prompt) const;
+
+  /// Values of the template's variables (an object, or null) where a conversation's own `chat_template_kwargs` do not
+  /// give them. Throws Error for values that the template is known to refuse.
+  void set_variables(JsonPointer variables);
+
+  /// Texts that the built-in deepseek_v4 does not carry.
+  void set_prompt_texts(deepseek_v4::PromptTexts texts) { prompt_texts_ = std::move(texts); }
+
   /// What strftime_now shows: seconds since 1970, as UTC. Nothing: a template that asks for the date is refused.
   void set_now(std::optional<std::int64_t> now) { now_ = now; }
 
@@ -86,12 +99,18 @@ class ChatTemplate {
 
  private:
   const jinja::Template& template_for(const Conversation& conversation) const;
+  base::Json variables_for(const Conversation& conversation) const;
+  jinja::Rendered render_text(const Conversation& conversation, bool add_generation_prompt,
+                              jinja::RenderOptions options) const;
 
   jinja::Template template_;
+  bool is_deepseek_v4_;                           ///< the source stands for code
   std::optional<jinja::Template> tool_template_;  ///< for conversations with tools
   SpecialTokens special_tokens_;
   std::string end_of_turn_;
   std::optional<std::int64_t> now_;
+  JsonPointer variables_;
+  deepseek_v4::PromptTexts prompt_texts_;
 };
 
 }  // namespace flyover::data

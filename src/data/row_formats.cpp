@@ -164,6 +164,9 @@ Conversation parse_messages(const Json& row, const FieldNames& names, std::strin
   if (const JsonPointer tools = parse_tools(row, where)) {
     renamed["tools"] = *tools;
   }
+  if (const Json* variables = base::find_member(row, "chat_template_kwargs", where)) {
+    renamed["chat_template_kwargs"] = *variables;
+  }
   return conversation_from_json(renamed, where);
 }
 

@@ -1,6 +1,7 @@
 #include "evaluate/exact_match.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include <fmt/core.h>
@@ -19,9 +20,20 @@ std::string trimmed(const std::string& text) {
   return text.substr(begin, text.find_last_not_of(" \t\r\n") - begin + 1);
 }
 
-std::string answer_text(const rollout::Completion& completion, const tokenizer::Tokenizer& tokenizer) {
+std::string said_text(const rollout::Completion& completion, const tokenizer::Tokenizer& tokenizer) {
   const std::size_t stop = completion.finish == rollout::FinishReason::kStop ? 1 : 0;
   return trimmed(tokenizer.decode(std::span(completion.tokens).first(completion.tokens.size() - stop)));
+}
+
+/// The content of what was said, without reasoning; nothing where it is malformed.
+std::optional<std::string> answer_in(const std::string& said, const data::ChatTemplate& chat_template,
+                                     const data::Conversation& prompt) {
+  try {
+    const auto content = data::content_text(chat_template.parse_reply(said, prompt));
+    return content ? std::optional(trimmed(*content)) : std::nullopt;
+  } catch (const base::Error&) {
+    return std::nullopt;  // a wrong answer, as many are while a model learns
+  }
 }
 
 }  // namespace
@@ -52,14 +64,14 @@ Scores score_exact_match(models::LanguageModel& model, tensor::Stream& stream, c
   for (std::size_t i = 0; i < questions.size(); ++i) {
     const auto index = static_cast<std::int64_t>(i) % options.count;
     const std::string& task = tasks[i / static_cast<std::size_t>(options.count)];
-    const std::string said = answer_text(completions[i], tokenizer);
+    const std::string said = said_text(completions[i], tokenizer);
     if (index == 0) {
       scores.tasks.push_back({task, 0, 0});
       scores.samples.push_back(
           {task, data::content_text(questions[i].prompt.messages.back()).value_or(""), questions[i].answer, said});
     }
     ++scores.tasks.back().asked;
-    scores.tasks.back().right += said == questions[i].answer ? 1 : 0;
+    scores.tasks.back().right += answer_in(said, chat_template, questions[i].prompt) == questions[i].answer ? 1 : 0;
   }
   return scores;
 }

@@ -42,7 +42,7 @@ struct ExactMatchOptions {
 };
 
 /// Asks questions that no generated training example contains and compares the greedy answer, up to the stop token and
-/// without outer white space, with the right one.
+/// without reasoning and outer white space, with the right one.
 Scores score_exact_match(models::LanguageModel& model, tensor::Stream& stream, const tokenizer::Tokenizer& tokenizer,
                          const data::ChatTemplate& chat_template, const ExactMatchOptions& options);
 

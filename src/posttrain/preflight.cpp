@@ -4,6 +4,8 @@
 #include <cmath>
 #include <utility>
 
+#include <nlohmann/json.hpp>
+
 #include "base/error.h"
 #include "base/text.h"
 #include "base/threads.h"
@@ -228,8 +230,9 @@ trainer::StepOptions step_options(const recipe::Stage& stage) {
 }
 
 TemplateChoice template_choice(const recipe::Stage& stage) {
-  return {stage.chat_template,
-          stage.chat_template_date.empty() ? std::nullopt : base::parse_date(stage.chat_template_date)};
+  return {
+      stage.chat_template, stage.chat_template_date.empty() ? std::nullopt : base::parse_date(stage.chat_template_date),
+      std::make_shared<const base::Json>(base::parse_json(stage.chat_template_kwargs.text, "chat_template_kwargs"))};
 }
 
 optim::Schedule make_schedule(const recipe::Schedule& schedule, std::int64_t total_steps) {

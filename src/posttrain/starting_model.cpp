@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "checkpoint/model_weights.h"
+#include "data/deepseek_v4/tokens.h"
 #include "tokenizer/edit.h"
 #include "tokenizer/train.h"
 
@@ -108,10 +109,30 @@ void describe_template(StartingModel& model, const fs::path& directory) {
   model.extra_files["generation_config.json"] = generation.dump(2) + "\n";
 }
 
+/// A DeepSeek-V4 model that brings no template follows the published code, if its tokenizer has the tokens.
+bool speaks_deepseek_v4(const StartingModel& model) {
+  const auto& tokens = data::deepseek_v4::kCoreTokens;
+  return base::get_string(*model.config, "model_type", model.config_source) == "deepseek_v4" &&
+         std::all_of(tokens.begin(), tokens.end(),
+                     [&](std::string_view token) { return model.tokenizer.token_to_id(token).has_value(); });
+}
+
+/// The template that a model directory brings or implies.
+void choose_own_template(StartingModel& model, const fs::path& directory) {
+  model.chat_template = data::ChatTemplate::from_model_directory(directory);
+  if (!model.chat_template && speaks_deepseek_v4(model)) {
+    model.chat_template = data::ChatTemplate::built_in("deepseek_v4", special_tokens(model));
+    const auto end_of_turn = model.tokenizer.token_to_id(data::deepseek_v4::kEndOfTurn);
+    if (std::find(model.stop_tokens.begin(), model.stop_tokens.end(), *end_of_turn) == model.stop_tokens.end()) {
+      model.stop_tokens.push_back(*end_of_turn);
+    }
+  }
+}
+
 void choose_template(StartingModel& model, const std::string& name, const fs::path& directory) {
   if (name.empty()) {
     if (!directory.empty()) {
-      model.chat_template = data::ChatTemplate::from_model_directory(directory);
+      choose_own_template(model, directory);
     }
     return;
   }
@@ -130,6 +151,8 @@ void apply_template(StartingModel& model, const TemplateChoice& choice, const fs
   choose_template(model, choice.chat_template, directory);
   if (model.chat_template) {
     model.chat_template->set_now(choice.now);
+    model.chat_template->set_prompt_texts(model.prompt_texts);
+    model.chat_template->set_variables(choice.variables);
   }
 }
 
@@ -175,6 +198,7 @@ StartingModel open_model(const fs::path& path, const TemplateChoice& choice) {
                       {},
                       {}};
   model.directory.emplace(std::move(directory));
+  model.prompt_texts = data::deepseek_v4::read_prompt_texts(path / data::deepseek_v4::kPromptTextsFile);
   finish(model, choice, path);
   return model;
 }
@@ -183,6 +207,8 @@ StartingModel random_model(const recipe::RandomModel& random, const TemplateChoi
                            const std::function<std::string(std::int64_t)>& corpus) {
   std::string tokenizer_json;
   std::string source = "the trained tokenizer";
+  data::deepseek_v4::PromptTexts prompt_texts;
+  std::map<std::string, std::string> texts_file;
   Json tokenizer_config = {{"tokenizer_class", "PreTrainedTokenizerFast"}, {"eos_token", kEndOfText}};
   if (random.tokenizer.train_bpe) {
     tokenizer::BpeTraining training;
@@ -196,6 +222,11 @@ StartingModel random_model(const recipe::RandomModel& random, const TemplateChoi
     tokenizer_json = fs::is_directory(path) ? read_tokenizer_json(path) : base::read_file(path);
     const fs::path beside = fs::is_directory(path) ? path : path.parent_path();
     tokenizer_config = optional_json(beside, "tokenizer_config.json").value_or(tokenizer_config);
+    const fs::path texts = beside / data::deepseek_v4::kPromptTextsFile;
+    prompt_texts = data::deepseek_v4::read_prompt_texts(texts);
+    if (fs::exists(texts)) {
+      texts_file.emplace(data::deepseek_v4::kPromptTextsFile, base::read_file(texts));
+    }
   }
   StartingModel model{std::make_shared<Json>(base::parse_json(random.config.text, "model.random.config")),
                       "model.random.config",
@@ -206,7 +237,8 @@ StartingModel random_model(const recipe::RandomModel& random, const TemplateChoi
                       {},
                       {},
                       {},
-                      {}};
+                      std::move(texts_file),
+                      std::move(prompt_texts)};
   Json& config = *model.config;
   if (!config.contains("vocab_size")) {
     config["vocab_size"] = model.tokenizer.vocabulary_size();
@@ -236,7 +268,8 @@ StartingModel next_model(const StartingModel& previous, const TemplateChoice& ch
                       previous.chat_template,
                       previous.end_of_text,
                       previous.stop_tokens,
-                      previous.extra_files};
+                      previous.extra_files,
+                      previous.prompt_texts};
   apply_template(model, choice, {});
   model.stored_vocabulary = 0;
   return model;

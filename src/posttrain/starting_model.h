@@ -33,12 +33,14 @@ struct StartingModel {
   std::vector<std::int32_t> stop_tokens;    ///< what ends generation
   /// Files of the written model that differ from the directory's: tokenizer, template, generation settings.
   std::map<std::string, std::string> extra_files;
+  data::deepseek_v4::PromptTexts prompt_texts = {};  ///< of the file beside the model
 };
 
 /// How conversations shall become text.
 struct TemplateChoice {
   std::string chat_template = {};                  ///< a built-in's name, a Jinja file, or empty for the model's own
   std::optional<std::int64_t> now = std::nullopt;  ///< what the template sees as the date: seconds since 1970, UTC
+  data::JsonPointer variables = nullptr;           ///< of the template, an object
 };
 
 /// Opens a model directory. Throws Error for what is missing or unusable.

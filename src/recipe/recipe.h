@@ -24,12 +24,6 @@ struct ByteCount {
   friend bool operator==(const ByteCount&, const ByteCount&) = default;
 };
 
-/// A JSON object as compact text, for base::parse_json; keys in the order of the recipe.
-struct JsonObject {
-  std::string text = "{}";
-  friend bool operator==(const JsonObject&, const JsonObject&) = default;
-};
-
 /// A tokenizer to be trained: byte-level BPE.
 struct TrainBpe {
   std::int64_t vocabulary_size = 0;

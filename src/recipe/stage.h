@@ -20,6 +20,12 @@ enum class Overlong : std::uint8_t { kError, kTruncate, kDrop };
 enum class TrainOn : std::uint8_t { kAssistant, kLastAssistant, kAll };
 enum class SourceFormat : std::uint8_t { kAuto, kMessages, kShareGpt, kAlpaca, kPromptCompletion, kText };
 
+/// A JSON object as compact text, for base::parse_json; keys in the order of the recipe.
+struct JsonObject {
+  std::string text = "{}";
+  friend bool operator==(const JsonObject&, const JsonObject&) = default;
+};
+
 /// Examples from a file or from a built-in generator: exactly one of path and generate.
 struct Source {
   std::string path = {};      ///< JSONL or JSON; empty = none
@@ -136,8 +142,9 @@ struct Stage {
   std::string name = {};  ///< the algorithm's where not given
   Algorithm algorithm = Algorithm::kSft;
   Data data;
-  std::string chat_template = {};       ///< a built-in or a Jinja file; empty = the model's own
-  std::string chat_template_date = {};  ///< "2026-01-31", what strftime_now shows; empty = asking for it is an error
+  std::string chat_template = {};        ///< a built-in or a Jinja file; empty = the model's own
+  std::string chat_template_date = {};   ///< "2026-01-31", what strftime_now shows; empty = asking for it is an error
+  JsonObject chat_template_kwargs = {};  ///< variables of the template; a row's own go first
   Optimizer optimizer;
   Schedule schedule;
   Batch batch;

@@ -18,13 +18,18 @@ const Section& section_of(const Stage*) {
        key(&Stage::data, {.name = "data", .documentation = "What it trains on.", .required = true}),
        key(&Stage::chat_template,
            {.name = "chat_template",
-            .documentation = "How conversations become text: the name of a built-in template or the path of a Jinja "
-                             "file; empty = the model's own."}),
+            .documentation = "How conversations become text: the name of a built-in template (`chatml`, `deepseek_v4`, "
+                             "`llama3`, `plain`) or the path of a Jinja file; empty = the model's own."}),
        key(&Stage::chat_template_date,
            {.name = "chat_template_date",
             .documentation = "The date that a template sees which asks for today's (`strftime_now`), as in "
                              "`2026-01-31`; empty = such a template is refused, because no two runs would be the "
                              "same."}),
+       key(&Stage::chat_template_kwargs,
+           {.name = "chat_template_kwargs",
+            .documentation =
+                "Values of the template's variables, passed on as they are, such as `{thinking: true, "
+                "reasoning_effort: max}` for `deepseek_v4`; a row's own `chat_template_kwargs` go first."}),
        key(&Stage::optimizer,
            {.name = "optimizer", .documentation = "How gradients become updates.", .required = true}),
        key(&Stage::schedule, {.name = "schedule",

@@ -53,6 +53,41 @@ TEST(Commands, ARunWritesWhatItPromisesAndTheModelSpeaks) {
   EXPECT_THAT(plan.output, HasSubstr("activations"));
 }
 
+TEST(Commands, TheTemplatesVariablesComeFromTheCommandLine) {
+  const TemporaryDirectory directory;
+  const auto recipe = directory.path() / "recipe.yaml";
+  const auto model = directory.path() / "run" / "model";
+  write_file(recipe, tiny_recipe(directory.path() / "run"));
+  const ProcessResult run =
+      run_flyover({"run", recipe.string(), "--set", "stages.instruct.chat_template=deepseek_v4", "--set",
+                   "evaluate=[{generate: quickstart_instructions, count: 1, max_new_tokens: 4}]"});
+  ASSERT_EQ(run.exit_code, 0) << run.output;
+  EXPECT_THAT(run.output, HasSubstr("<｜Assistant｜></think>【"));
+  EXPECT_THAT(run.output, HasSubstr("exact match"));
+  const auto generate = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> arguments = {"generate",         "--model", model.string(), "--chat", "--prompt", "Hello",
+                                          "--max-new-tokens", "3",       "--json"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return run_flyover(arguments);
+  };
+  const ProcessResult thinking = generate({"--thinking", "--reasoning-effort", "high"});
+  EXPECT_EQ(thinking.exit_code, 0) << thinking.output;
+  EXPECT_THAT(thinking.output, HasSubstr("\"malformed\":\"the generated text is malformed: "));
+  const ProcessResult same = generate({"--chat-template-kwargs", R"({"thinking": true, "reasoning_effort": "high"})"});
+  EXPECT_EQ(same.output, thinking.output);
+  EXPECT_NE(generate({}).output, thinking.output);
+  for (const auto& [arguments, message] :
+       {std::pair<std::vector<std::string>, std::string>({"--reasoning-effort", "low"}, "must be high or max"),
+        {{"--reasoning-effort", "max"}, "only with \"thinking\": true"},
+        {{"--thinking", "--reasoning-effort", "max"}, "prompt_texts.json does not give"},
+        {{"--chat-template-kwargs", "[1]"}, "--chat-template-kwargs: expected a JSON object"},
+        {{"--chat-template-kwargs", "{"}, "--chat-template-kwargs:1:"}}) {
+    const ProcessResult refused = generate(arguments);
+    EXPECT_EQ(refused.exit_code, 2) << refused.output;
+    EXPECT_THAT(refused.output, HasSubstr(message));
+  }
+}
+
 TEST(Commands, EveryInstructionSetOfTheMachineCanBeForced) {
   for (const auto set : devices::cpu::available_instruction_sets()) {
     const TemporaryDirectory directory;

@@ -167,6 +167,8 @@ TEST(RecipeErrors, KeysThatContradictEachOtherAreNamed) {
        {"algorithm: sft", "algorithm: sft\n    chat_template_date: tomorrow",
         "r.yaml:5: stages[0].chat_template_date: expected a date such as 2026-01-31, found \"tomorrow\""},
        {"algorithm: sft", "algorithm: sft\n    chat_template_date: 2024-02-29", "no error"},
+       {"algorithm: sft", "algorithm: sft\n    chat_template_kwargs: thinking",
+        "r.yaml:5: stages[0].chat_template_kwargs: expected a mapping, found \"thinking\""},
        {"stages:", "stages: []\nevaluate:", "r.yaml:5: evaluate[0].algorithm: unknown key; it belongs in stages[]"},
        {"model: models/small", "model: {}", "r.yaml:2: model: give either path or random"},
        {"model: models/small", "model: {path: a, random: {config: {}, tokenizer: t}}",

@@ -31,6 +31,7 @@ TEST(Recipe, ShortRecipeGetsTheDocumentedDefaults) {
   EXPECT_EQ(stage.algorithm, Algorithm::kSft);
   EXPECT_EQ(stage.chat_template, "");
   EXPECT_EQ(stage.chat_template_date, "");
+  EXPECT_EQ(stage.chat_template_kwargs.text, "{}");
   EXPECT_EQ(stage.recompute, Recompute::kNone);
   EXPECT_EQ(stage.on_nonfinite, OnNonfinite::kStop);
   ASSERT_EQ(stage.data.train.size(), 1u);
@@ -123,6 +124,7 @@ TEST(Recipe, EveryKeyReachesItsMember) {
   EXPECT_EQ(sft.name, "sft");
   EXPECT_EQ(sft.chat_template, "chatml");
   EXPECT_EQ(sft.chat_template_date, "2026-01-31");
+  EXPECT_EQ(sft.chat_template_kwargs.text, R"({"thinking":true,"reasoning_effort":"max"})");
   ASSERT_EQ(sft.data.train.size(), 1u);
   EXPECT_EQ(sft.data.train[0], (Source{.path = "gsm8k.jsonl",
                                        .format = SourceFormat::kPromptCompletion,

@@ -75,6 +75,7 @@ stages:
   - algorithm: sft
     chat_template: chatml
     chat_template_date: 2026-01-31
+    chat_template_kwargs: {thinking: true, reasoning_effort: max}
     data:
       train: {path: gsm8k.jsonl, format: prompt_completion, prompt_field: question, completion_field: answer}
       validation_split: 0.1

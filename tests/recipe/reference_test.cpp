@@ -18,6 +18,9 @@ void collect_keys(const Node& node, std::vector<std::string>& keys) {
     if (!entry.key.empty()) {
       keys.push_back(entry.key);
     }
+    if (entry.key == "chat_template_kwargs") {
+      continue;  // its keys are the template's
+    }
     collect_keys(entry.value, keys);
   }
 }
