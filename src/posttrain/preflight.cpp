@@ -208,7 +208,8 @@ std::unique_ptr<devices::Device> make_device(const recipe::Recipe& recipe) {
 trainer::StepOptions step_options(const recipe::Stage& stage) {
   trainer::StepOptions options;
   options.max_grad_norm = stage.optimizer.max_grad_norm;
-  // DeepSeek-V4's own values at the end of its training (report, section 2.4); without effect on other models.
+  // DeepSeek-V4's own values at the end of its training (report, section 2.4), which DeepSeek-V3 had too (report,
+  // section 4.2); without effect on models that have no such parts.
   options.auxiliary = {.further_weight = 0.1, .balance_coefficient = 1e-4, .bias_update_speed = 1e-3};
   switch (stage.recompute) {
     case recipe::Recompute::kNone:
