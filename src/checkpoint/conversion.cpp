@@ -74,7 +74,7 @@ std::map<std::string, WeightFormat, std::less<>> published_formats(const ModelDi
                                                                    const models::StoredNames& names, ConvertTo to) {
   const auto released = models::released_weights(source.config(), config_source(source), names);
   base::require(!released.empty(),
-                "{}: is of a family without a published quantised checkpoint: convert it to bf16 or "
+                "{}: is of a family without a list of quantised weights: convert it to bf16 or "
                 "f32, or --like another directory",
                 source.path().string());
   std::map<std::string, WeightFormat, std::less<>> formats;

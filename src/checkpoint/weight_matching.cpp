@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include <fmt/core.h>
+
 #include "base/error.h"
 #include "checkpoint/tensor_consumer.h"
 
@@ -117,8 +119,9 @@ std::vector<std::int32_t> read_indices(const MatchedSlice& match) {
 std::string copied_name(const models::LanguageModel& model, std::string_view name) {
   constexpr std::string_view kPrefix = "model.";
   name.remove_prefix(name.starts_with(kPrefix) ? kPrefix.size() : 0);
-  const bool embedding = name == "mtp.0.emb.tok_emb.weight";
-  if (!embedding && name != "mtp.0.head.weight") {
+  const std::string block = fmt::format("layers.{}.", model.summary().layers);
+  const bool embedding = name == "mtp.0.emb.tok_emb.weight" || name == block + "embed_tokens.weight";
+  if (!embedding && name != "mtp.0.head.weight" && name != block + "shared_head.head.weight") {
     return {};
   }
   const auto role = embedding ? autograd::ParameterRole::kEmbedding : autograd::ParameterRole::kOutput;

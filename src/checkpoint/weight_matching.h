@@ -30,7 +30,8 @@ std::vector<MatchedSlice> match_weights(const ModelDirectory& directory, const m
 std::vector<std::int32_t> read_indices(const MatchedSlice& match);
 
 /// The name of the embedding or the output layer if `name` is a copy of it that some checkpoints of DeepSeek keep with
-/// their prediction block ("mtp.0.emb.tok_emb.weight", "mtp.0.head.weight"); else an empty string.
+/// their prediction block ("mtp.0.emb.tok_emb.weight", "mtp.0.head.weight"; of DeepSeek-V3 with 61 layers
+/// "model.layers.61.embed_tokens.weight", "model.layers.61.shared_head.head.weight"); else an empty string.
 std::string copied_name(const models::LanguageModel& model, std::string_view name);
 
 }  // namespace flyover::checkpoint

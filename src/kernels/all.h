@@ -8,6 +8,7 @@
 #include "kernels/compressor.h"
 #include "kernels/elementwise.h"
 #include "kernels/experts.h"
+#include "kernels/heads.h"
 #include "kernels/hyper_connection.h"
 #include "kernels/indexer.h"
 #include "kernels/loss.h"
@@ -39,7 +40,7 @@ using AllKernels =
                StreamCollapse, StreamCollapseBackward, StreamExpand, StreamExpandBackward, CompressForward,
                CompressBackward, CompressPositionGradient, SharedAttentionForward, SharedAttentionBackward,
                IndexerSelect, IndexerTarget, IndexerLoss, MuonMomentum, NormaliseMatrices, GramMatrices,
-               LinearCombination, MuonUpdate>;
+               LinearCombination, MuonUpdate, JoinHeads, JoinHeadsBackward>;
 
 inline constexpr std::size_t kKernelCount = AllKernels::kCount;
 

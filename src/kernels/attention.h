@@ -12,7 +12,7 @@ enum SequenceColumn : int { kFirstQuery = 0, kQueries = 1, kFirstKey = 2, kKeys 
 inline constexpr std::int64_t kAttentionKeyTile = 64;
 
 /// y[t, h] = sum over visible keys j of softmax_j(scale * q[t, h] . k[j, g]) * v[j, g], with g = h / (heads /
-/// kv_heads).
+/// kv_heads). Values may be wider or narrower than queries and keys.
 ///
 /// `sequences` cuts the rows of q and k into documents: queries kFirstQuery .. + kQueries see keys kFirstKey .. + kKeys
 /// of their own document; the last query is aligned with the last key, and query i sees the keys up to its own position
@@ -24,9 +24,9 @@ struct AttentionForward {
   static constexpr std::string_view kName = "attention_forward";
   ConstView q;          ///< [queries, heads, head_dim] bf16 | f32; last axis dense
   ConstView k;          ///< [keys, kv_heads, head_dim] as q
-  ConstView v;          ///< [keys, kv_heads, head_dim] as q
+  ConstView v;          ///< [keys, kv_heads, value_dim] as q
   ConstView sequences;  ///< [documents, 4] i32; rows of q in no document are left untouched in y
-  View y;               ///< [queries, heads, head_dim] as q
+  View y;               ///< [queries, heads, value_dim] as q
   View log_sum_exp;     ///< [queries, heads] f32: log of the softmax denominator
   float scale = 1.0f;
   std::int64_t visible_pairs = 0;  ///< host-known number of (query, visible key) pairs, for the cost
@@ -46,14 +46,14 @@ struct AttentionBackward {
   static constexpr std::string_view kName = "attention_backward";
   ConstView q;            ///< [tokens, heads, head_dim] bf16 | f32
   ConstView k;            ///< [tokens, kv_heads, head_dim]
-  ConstView v;            ///< [tokens, kv_heads, head_dim]
-  ConstView y;            ///< [tokens, heads, head_dim], from the forward pass
+  ConstView v;            ///< [tokens, kv_heads, value_dim]
+  ConstView y;            ///< [tokens, heads, value_dim], from the forward pass
   ConstView log_sum_exp;  ///< [tokens, heads] f32
-  ConstView dy;           ///< [tokens, heads, head_dim]
+  ConstView dy;           ///< [tokens, heads, value_dim]
   ConstView sequences;    ///< [documents, 4] i32 with kFirstQuery == kFirstKey and kQueries == kKeys
   View dq;                ///< [tokens, heads, head_dim]; rows in no document are left untouched in dq, dk and dv
   View dk;                ///< [tokens, kv_heads, head_dim]
-  View dv;                ///< [tokens, kv_heads, head_dim]
+  View dv;                ///< [tokens, kv_heads, value_dim]
   float scale = 1.0f;
   std::int64_t visible_pairs = 0;
   static constexpr auto fields = std::tuple(

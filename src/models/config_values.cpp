@@ -23,14 +23,25 @@ std::int64_t checked_size(std::int64_t value, std::string_view key, std::string_
   return value;
 }
 
+/// How much YaRN sharpens the softmax for a context that is `factor` times longer.
+double yarn_mscale(double factor, double mscale) {
+  return factor <= 1.0 ? 1.0 : 0.1 * mscale * std::log(factor) + 1.0;
+}
+
 nn::RopeScaling read_yarn(const Json& rope, const std::string& source, nn::RopeScaling scaling) {
   scaling.kind = nn::RopeScaling::Kind::kYarn;
   scaling.original_max_position_embeddings = read_positive(rope, "original_max_position_embeddings", source, 0.0);
   scaling.beta_fast = read_positive(rope, "beta_fast", source, 32.0);
   scaling.beta_slow = read_positive(rope, "beta_slow", source, 1.0);
   require_value(rope, "truncate", "true", source);
-  const double usual = scaling.factor <= 1.0 ? 1.0 : 0.1 * std::log(scaling.factor) + 1.0;
+  // Zero counts as absent, as in the implementations that these keys come from.
+  const double mscale = base::get_number(rope, "mscale", source, 0.0);
+  const double mscale_all = base::get_number(rope, "mscale_all_dim", source, 0.0);
+  const double of_all = yarn_mscale(scaling.factor, mscale_all);
+  const bool both = mscale != 0.0 && mscale_all != 0.0;
+  const double usual = both ? yarn_mscale(scaling.factor, mscale) / of_all : yarn_mscale(scaling.factor, 1.0);
   scaling.attention_factor = read_positive(rope, "attention_factor", source, usual);
+  scaling.score_factor = mscale_all != 0.0 ? of_all * of_all : 1.0;
   return scaling;
 }
 

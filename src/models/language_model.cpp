@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "models/deepseek_v3/model.h"
 #include "models/deepseek_v4/model.h"
 #include "models/llama/model.h"
 #include "models/qwen3_moe/model.h"
@@ -41,10 +42,14 @@ std::unique_ptr<LanguageModel> make_model(const base::Json& config, std::string_
   if (type == "qwen3_moe") {
     return std::make_unique<qwen3_moe::Model>(qwen3_moe::parse_config(config, source), stored);
   }
+  if (type == "deepseek_v3") {
+    return std::make_unique<deepseek_v3::Model>(deepseek_v3::parse_config(config, source), stored);
+  }
   if (type == "deepseek_v4") {
     return std::make_unique<deepseek_v4::Model>(deepseek_v4::parse_config(config, source), stored);
   }
-  base::fail("{}: model_type \"{}\" is not supported (supported: deepseek_v4, llama, qwen3_moe)", source, type);
+  base::fail("{}: model_type \"{}\" is not supported (supported: deepseek_v3, deepseek_v4, llama, qwen3_moe)", source,
+             type);
 }
 
 }  // namespace flyover::models

@@ -23,8 +23,8 @@ struct ReleasedWeight {
 };
 
 /// Every weight of the published checkpoint of a model with this configuration, with the names that `stored` knows
-/// (none: the published ones). Empty for families of which no quantised checkpoint is published. `source` names the
-/// file in messages. Throws Error as make_model does.
+/// (none: the published ones). Empty for families other than DeepSeek-V4. `source` names the file in messages. Throws
+/// Error as make_model does.
 std::vector<ReleasedWeight> released_weights(const base::Json& config, std::string_view source,
                                              const StoredNames& stored = {});
 

@@ -61,13 +61,18 @@ std::vector<float> inverse_frequencies(double theta, std::int64_t rotary_dim, co
 }
 
 ops::RopeAngles rope_angles(tensor::Stream& stream, const Tensor& positions,
-                            const std::vector<float>& inverse_frequencies, tensor::DType compute) {
+                            const std::vector<float>& inverse_frequencies, tensor::DType compute, double factor) {
   const auto pairs = static_cast<std::int64_t>(inverse_frequencies.size());
   const Tensor frequencies = stream.upload(inverse_frequencies, {pairs});
   const auto exact = kernels::statistics_dtype(compute);
   ops::RopeAngles angles{stream.empty({positions.size(0), pairs}, exact),
                          stream.empty({positions.size(0), pairs}, exact)};
   stream.launch(kernels::RopeTable{positions.view(), frequencies.view(), angles.cosine.view(), angles.sine.view()});
+  if (factor != 1.0) {
+    for (const Tensor& table : {angles.cosine, angles.sine}) {
+      stream.launch(kernels::Scale{table.view(), table.view(), static_cast<float>(factor)});
+    }
+  }
   return angles;
 }
 

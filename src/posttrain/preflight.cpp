@@ -134,10 +134,11 @@ std::uint64_t memory_limit(const recipe::Recipe& recipe) {
 
 trainer::MemoryPlan plan_stage(const recipe::Recipe& recipe, const recipe::Stage& stage, const PreparedStage& prepared,
                                std::int64_t micro_batch_tokens) {
-  const auto model = models::make_model(*prepared.start.config, prepared.start.config_source);
+  const auto model = make_model(prepared.start);
   trainer::PlanRequest request;
   request.config = prepared.start.config.get();
   request.config_source = prepared.start.config_source;
+  request.stored = stored_names(prepared.start);
   request.dtype = compute_type(recipe);
   request.step = step_options(stage);
   request.optimizer = optimizer_choice(stage.optimizer);
@@ -343,6 +344,11 @@ std::vector<PreparedStage> prepare_stages(recipe::Recipe& recipe) {
                        {},
                        {}};
     const auto model = make_model(next.start);
+    base::require(
+        stage.loss_spike.action == recipe::OnLossSpike::kContinue || model->summary().mixtures > 0,
+        "stage \"{}\": loss_spike.action: roll_back needs a mixture of experts, and this {} has none: the same "
+        "steps would only be repeated",
+        stage.name, model->summary().family);
     if (next.start.directory) {
       checkpoint::check_weights(*next.start.directory, *model, next.start.stored_vocabulary);
     }

@@ -275,9 +275,12 @@ StartingModel next_model(const StartingModel& previous, const TemplateChoice& ch
   return model;
 }
 
+models::StoredNames stored_names(const StartingModel& start) {
+  return start.directory ? checkpoint::stored_names(*start.directory) : models::StoredNames();
+}
+
 std::unique_ptr<models::LanguageModel> make_model(const StartingModel& start) {
-  return models::make_model(*start.config, start.config_source,
-                            start.directory ? checkpoint::stored_names(*start.directory) : models::StoredNames());
+  return models::make_model(*start.config, start.config_source, stored_names(start));
 }
 
 }  // namespace flyover::posttrain

@@ -54,6 +54,9 @@ StartingModel random_model(const recipe::RandomModel& model, const TemplateChoic
 /// next stage's data before anything is trained. It has no directory.
 StartingModel next_model(const StartingModel& previous, const TemplateChoice& choice);
 
+/// The names of its directory's tensors; none where it has no directory.
+models::StoredNames stored_names(const StartingModel& start);
+
 /// The model that it describes, under the names of its directory where it has one.
 std::unique_ptr<models::LanguageModel> make_model(const StartingModel& start);
 

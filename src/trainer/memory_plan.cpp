@@ -21,7 +21,7 @@ MemoryPlan plan_memory(const PlanRequest& request) {
   const auto device = devices::meta::make_device(request.like, request.threads, "memory plan");
   tensor::Allocator allocator(*device);
   tensor::Stream stream(*device, allocator);
-  const auto model = models::make_model(*request.config, request.config_source);
+  const auto model = models::make_model(*request.config, request.config_source, request.stored);
   for (std::size_t i = 0; i < request.frozen.size(); ++i) {
     model->parameters().all()[i].trainable = !request.frozen[i];
   }

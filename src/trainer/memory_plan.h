@@ -10,6 +10,7 @@
 
 #include "base/json.h"
 #include "devices/kernel_table.h"
+#include "models/language_model.h"
 #include "nn/batch.h"
 #include "optim/make_optimizer.h"
 #include "tensor/allocator.h"
@@ -21,6 +22,7 @@ namespace flyover::trainer {
 struct PlanRequest {
   const base::Json* config = nullptr;  ///< config.json of the model
   std::string config_source;
+  models::StoredNames stored;  ///< as models::make_model
   tensor::DType dtype = tensor::DType::kBf16;
   StepOptions step;
   optim::OptimizerChoice optimizer;

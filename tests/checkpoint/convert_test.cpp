@@ -369,7 +369,7 @@ TEST_F(Convert, WhatTheFamilyOrTheDirectoryDoesNotAllowIsSaid) {
   }
   write_handmade(at("llama"), llama, false, base::read_file(at("llama") / "config.json"));
   EXPECT_THAT(message_of([&] { convert("llama", "out", ConvertTo::kFp8); }),
-              HasSubstr("without a published quantised"));
+              HasSubstr("without a list of quantised weights"));
   ConvertRequest renamed = request("llama", "out", ConvertTo::kBf16);
   renamed.names = ConvertNames::kPublished;
   EXPECT_THAT(message_of([&] { convert_model(renamed); }), HasSubstr("--names"));

@@ -128,6 +128,28 @@ TEST_P(Inspect, WhatCannotBeComputedIsRefused) {
 INSTANTIATE_TEST_SUITE_P(Models, Inspect, testing::Values("gqa", "mha_tied"),
                          [](const auto& parameters) { return std::string(parameters.param); });
 
+/// The totals that the model card rounds (671B, 37B active); what is counted how: tests/models/deepseek_v3_test.cpp.
+TEST(InspectModel, PrintsThePublishedParameterCountsOfDeepSeekV3) {
+  const TemporaryDirectory directory;
+  write_file(directory.path() / "config.json",
+             R"({"model_type": "deepseek_v3", "vocab_size": 129280, "hidden_size": 7168, "intermediate_size": 18432,
+                 "moe_intermediate_size": 2048, "num_hidden_layers": 61, "first_k_dense_replace": 3,
+                 "num_attention_heads": 128, "q_lora_rank": 1536, "kv_lora_rank": 512, "qk_nope_head_dim": 128,
+                 "qk_rope_head_dim": 64, "v_head_dim": 128, "n_routed_experts": 256, "n_shared_experts": 1,
+                 "num_experts_per_tok": 8, "n_group": 8, "topk_group": 4, "routed_scaling_factor": 2.5,
+                 "rope_theta": 10000, "rope_scaling": {"type": "yarn", "factor": 40, "mscale": 1.0,
+                 "mscale_all_dim": 1.0, "original_max_position_embeddings": 4096}, "num_nextn_predict_layers": 1,
+                 "quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}})");
+  const ProcessResult result =
+      run_flyover({"inspect", "model", directory.path().string(), "--threads", "2", "--micro-batch-tokens", "256"});
+  ASSERT_EQ(result.exit_code, 0) << result.output;
+  EXPECT_THAT(result.output, HasSubstr("family      deepseek_v3\n"));
+  EXPECT_THAT(result.output, HasSubstr("parameters  671,026,419,200\n"));
+  EXPECT_THAT(result.output, HasSubstr("prediction  11,610,068,224 "));
+  EXPECT_THAT(result.output, HasSubstr("active      36,625,618,432 "));
+  EXPECT_THAT(result.output, HasSubstr("experts     256 in 59 layers\n"));
+}
+
 /// SmolLM2-135M from its configuration alone. 134,515,008 parameters are published; of those, 35,136 are weights of
 /// norms; a token of a document of 2,048 sees 1,024.5 tokens on average.
 TEST(InspectModel, PrintsFlopsPerTokenAndPeaksByKindOfAStepOnMeta) {

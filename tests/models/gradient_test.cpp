@@ -31,12 +31,19 @@ struct Trained {
               WeightGradients when = WeightGradients::kWithInputs) {
     tensor::Stream& stream = machine.stream;
     Tape tape(stream, model->parameters(), TapeOptions{differentiate, policy, nullptr});
-    const nn::TokenBatch batch = nn::upload(stream, tests::tiny_batch(), DType::kF64);
+    nn::TokenBatch batch = nn::upload(stream, tests::tiny_batch(), DType::kF64);
+    batch.auxiliary.further = nn::further_targets(stream, tests::tiny_batch(), 0.4f, DType::kF64);
     const tensor::Tensor total = stream.zeros({1}, DType::kF64);
-    const auto hidden = model->hidden_states(tape, batch);
-    const auto result = ops::linear_cross_entropy(tape, hidden, model->output_weight(), batch.targets, total, 3);
+    const TrainingStates states = model->training_states(tape, batch);
+    const auto cross_entropy = [&](const autograd::Variable& hidden, const ops::LossTargets& targets) {
+      return ops::linear_cross_entropy(tape, hidden, model->output_weight(), targets, total, 3).loss;
+    };
+    autograd::Variable last = cross_entropy(states.hidden, batch.targets);
+    if (states.further.value.defined()) {
+      last = cross_entropy(states.further, batch.auxiliary.further.targets);
+    }
     if (differentiate) {
-      tape.backward(result.loss, {}, when);
+      tape.backward(last, {}, when);
       if (when == WeightGradients::kLater) {
         tape.run_weight_gradients();
       }
@@ -64,8 +71,8 @@ TEST_P(ModelGradient, EqualsCentralDifferencesForEveryParameter) {
   std::size_t index = 0;
   for (auto& parameter : trained.model->parameters().all()) {
     const std::vector<double>& gradient = gradients[index++];
-    if (gradient.empty() || parameter.spec.trained_by != autograd::TrainedBy::kPrediction) {
-      continue;  // not moved by this loss
+    if (gradient.empty() || parameter.spec.trained_by == autograd::TrainedBy::kIndexer) {
+      continue;  // not moved by these losses
     }
     std::vector<double> values = tests::read_doubles(trained.machine.stream, parameter.value);
     double error = 0, norm = 0;
@@ -101,7 +108,8 @@ TEST_P(ModelGradient, RecomputationAndPostponedWeightGradientsGiveTheSameBits) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Variants, ModelGradient, testing::Values("llama", "llama_tied", "qwen3_moe", "deepseek_v4"),
+INSTANTIATE_TEST_SUITE_P(Variants, ModelGradient,
+                         testing::Values("llama", "llama_tied", "qwen3_moe", "deepseek_v3", "deepseek_v4"),
                          [](const auto& parameters) { return parameters.param; });
 
 }  // namespace

@@ -300,7 +300,7 @@ TEST(DeepSeekV4Parity, TheIndexerLearnsFromItsOwnLossAlone) {
 std::vector<Case> all_cases() {
   std::vector<Case> cases;
   for (const char* device : {"reference", "avx2", "avx512", "avx512_bf16"}) {
-    for (const char* family : {"deepseek_v4", "llama", "qwen3_moe"}) {
+    for (const char* family : {"deepseek_v3", "deepseek_v4", "llama", "qwen3_moe"}) {
       std::set<std::string> names;
       for (const auto& entry :
            std::filesystem::directory_iterator(tests::repository() / "tests/models/reference" / family)) {

@@ -14,7 +14,7 @@ Machine::Machine(std::unique_ptr<devices::Device> device_)
     : device(std::move(device_)), allocator(*device), stream(*device, allocator) {}
 
 std::vector<std::string> families() {
-  return {"llama", "qwen3_moe", "deepseek_v4"};
+  return {"llama", "qwen3_moe", "deepseek_v3", "deepseek_v4"};
 }
 
 namespace {
@@ -26,6 +26,15 @@ std::unique_ptr<models::LanguageModel> make(const std::string& config) {
 }  // namespace
 
 std::unique_ptr<models::LanguageModel> tiny_model(const std::string& variant) {
+  if (variant == "deepseek_v3") {
+    return make(R"({"model_type": "deepseek_v3", "vocab_size": 11, "hidden_size": 10, "intermediate_size": 9,
+      "moe_intermediate_size": 4, "num_hidden_layers": 2, "first_k_dense_replace": 1, "num_attention_heads": 3,
+      "q_lora_rank": 5, "kv_lora_rank": 7, "qk_nope_head_dim": 3, "qk_rope_head_dim": 4, "v_head_dim": 5,
+      "n_routed_experts": 6, "n_shared_experts": 2, "num_experts_per_tok": 2, "n_group": 3, "topk_group": 2,
+      "norm_topk_prob": true, "routed_scaling_factor": 2.5, "rms_norm_eps": 1e-6, "rope_theta": 50.0,
+      "rope_scaling": {"type": "yarn", "factor": 4, "original_max_position_embeddings": 4, "beta_fast": 4,
+      "beta_slow": 1, "mscale": 1.5, "mscale_all_dim": 0.7}, "num_nextn_predict_layers": 1})");
+  }
   if (variant == "deepseek_v4") {
     return make(R"({"model_type": "deepseek_v4", "vocab_size": 11, "hidden_size": 10, "num_hidden_layers": 3,
       "num_attention_heads": 4, "head_dim": 6, "qk_rope_head_dim": 4, "q_lora_rank": 5, "o_groups": 2, "o_lora_rank": 3,
@@ -50,6 +59,15 @@ std::unique_ptr<models::LanguageModel> tiny_model(const std::string& variant) {
 }
 
 std::unique_ptr<models::LanguageModel> small_model(const std::string& family) {
+  if (family == "deepseek_v3") {
+    return make(R"({"model_type": "deepseek_v3", "vocab_size": 97, "hidden_size": 72, "intermediate_size": 100,
+      "moe_intermediate_size": 40, "num_hidden_layers": 3, "first_k_dense_replace": 1, "num_attention_heads": 5,
+      "q_lora_rank": 24, "kv_lora_rank": 28, "qk_nope_head_dim": 20, "qk_rope_head_dim": 12, "v_head_dim": 18,
+      "n_routed_experts": 8, "n_shared_experts": 1, "num_experts_per_tok": 3, "n_group": 4, "topk_group": 2,
+      "norm_topk_prob": true, "routed_scaling_factor": 2.5, "rms_norm_eps": 1e-6, "max_position_embeddings": 640,
+      "rope_scaling": {"type": "yarn", "factor": 40, "original_max_position_embeddings": 16, "mscale": 1.0,
+      "mscale_all_dim": 1.0}, "num_nextn_predict_layers": 1})");
+  }
   if (family == "deepseek_v4") {
     return make(R"({"model_type": "deepseek_v4", "vocab_size": 97, "hidden_size": 72, "num_hidden_layers": 4,
       "num_attention_heads": 6, "head_dim": 32, "qk_rope_head_dim": 8, "q_lora_rank": 24, "o_groups": 2,

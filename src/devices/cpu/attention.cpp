@@ -25,11 +25,6 @@ const Code& code_of(std::string_view kernel, InstructionSet set, kernels::DType 
   return is_f32 ? kAvx512F32 : kAvx512Bf16Pairs;
 }
 
-template <typename Kernel>
-Shape shape_of(const Kernel& kernel) {
-  return {kernel.q.size(2), kernel.q.size(1) / kernel.k.size(1)};
-}
-
 /// Row `index` of the `sequences` table. Throws InternalError if it does not lie within the tensors.
 template <typename Kernel>
 Document document_at(const Kernel& kernel, std::int64_t index) {
@@ -88,17 +83,17 @@ void check_workspace(const LaunchContext& context, const Workspace& workspace) {
 template <InstructionSet kSet>
 std::size_t forward_workspace(const kernels::AttentionForward& kernel, int threads) {
   const Code& code = code_of(kernel.kName, kSet, kernel.q.dtype);
-  return Workspace(nullptr, kernel.sequences.size(0), threads, code.forward_bytes(shape_of(kernel)), 0).bytes;
+  return Workspace(nullptr, kernel.sequences.size(0), threads, code.forward_bytes(shapes_of(kernel)), 0).bytes;
 }
 
 template <InstructionSet kSet>
 void forward(const kernels::AttentionForward& kernel, const LaunchContext& context) {
   const Code& code = code_of(kernel.kName, kSet, kernel.q.dtype);
-  const Shape shape = shape_of(kernel);
+  const Shapes shapes = shapes_of(kernel);
   const std::int64_t documents = kernel.sequences.size(0), kv_heads = kernel.k.size(1);
-  const Workspace workspace(context.workspace, documents, context.threads, code.forward_bytes(shape), 0);
+  const Workspace workspace(context.workspace, documents, context.threads, code.forward_bytes(shapes), 0);
   check_workspace<kernels::AttentionForward>(context, workspace);
-  const std::int64_t queries = forward_queries(shape);
+  const std::int64_t queries = forward_queries(shapes);
   std::int64_t items = 0;
   for (std::int64_t i = 0; i < documents; ++i) {
     workspace.parts[static_cast<std::size_t>(i)] = {items, 0};
@@ -117,21 +112,21 @@ void forward(const kernels::AttentionForward& kernel, const LaunchContext& conte
 }
 
 /// Key tiles that the first `divisions` divisions of a document have together, with sums of their own for each kv head.
-std::int64_t tiles_of_divisions(std::int64_t length, std::int64_t divisions, const Shape& shape) {
+std::int64_t tiles_of_divisions(std::int64_t length, std::int64_t divisions, const Shapes& shapes) {
   std::int64_t tiles = 0;
   for (std::int64_t i = 0; i < divisions; ++i) {
-    tiles += divide_up(std::min(length, (i + 1) * division_queries(length, shape)), kTile);
+    tiles += divide_up(std::min(length, (i + 1) * division_queries(length, shapes)), kTile);
   }
   return tiles;
 }
 
-std::int64_t divisions_of(std::int64_t length, const Shape& shape) {
-  return divide_up(length, division_queries(length, shape));
+std::int64_t divisions_of(std::int64_t length, const Shapes& shapes) {
+  return divide_up(length, division_queries(length, shapes));
 }
 
 /// All of them; none where the document is not divided.
-std::int64_t divided_tiles(std::int64_t length, const Shape& shape) {
-  return length <= kUndividedLength ? 0 : tiles_of_divisions(length, divisions_of(length, shape), shape);
+std::int64_t divided_tiles(std::int64_t length, const Shapes& shapes) {
+  return length <= kUndividedLength ? 0 : tiles_of_divisions(length, divisions_of(length, shapes), shapes);
 }
 
 /// At least divided_tiles() of all documents, whatever their lengths.
@@ -142,9 +137,9 @@ std::int64_t most_divided_tiles(std::int64_t tokens) {
 template <InstructionSet kSet>
 Workspace backward_workspace(const kernels::AttentionBackward& kernel, std::byte* memory, int threads) {
   const Code& code = code_of(kernel.kName, kSet, kernel.q.dtype);
-  const Shape shape = shape_of(kernel);
-  return {memory, kernel.sequences.size(0), threads, code.backward_bytes(shape),
-          most_divided_tiles(kernel.q.size(0)) * kernel.k.size(1) * key_sums_floats(shape)};
+  const Shapes shapes = shapes_of(kernel);
+  return {memory, kernel.sequences.size(0), threads, code.backward_bytes(shapes),
+          most_divided_tiles(kernel.q.size(0)) * kernel.k.size(1) * key_sums_floats(shapes)};
 }
 
 template <InstructionSet kSet>
@@ -155,24 +150,24 @@ std::size_t backward_workspace_bytes(const kernels::AttentionBackward& kernel, i
 /// Adds up the sums of the documents' divisions.
 void finish_divided(const kernels::AttentionBackward& kernel, const Code& code, const Workspace& workspace,
                     int threads) {
-  const Shape shape = shape_of(kernel);
+  const Shapes shapes = shapes_of(kernel);
   const std::int64_t kv_heads = kernel.k.size(1);
   for (std::int64_t index = 0; index < kernel.sequences.size(0); ++index) {
     const Document document = document_at(kernel, index);
     if (document.keys <= kUndividedLength) {
       continue;
     }
-    const std::int64_t tiles = divide_up(document.keys, kTile), divisions = divisions_of(document.keys, shape);
+    const std::int64_t tiles = divide_up(document.keys, kTile), divisions = divisions_of(document.keys, shapes);
     base::parallel_for(threads, kv_heads * tiles, [&](std::int64_t item, int thread) {
       const std::int64_t kv_head = item / tiles, tile = item % tiles;
       const std::int64_t first_tile =
-          workspace.parts[static_cast<std::size_t>(index)].first_tile + kv_head * divided_tiles(document.keys, shape);
+          workspace.parts[static_cast<std::size_t>(index)].first_tile + kv_head * divided_tiles(document.keys, shapes);
       float* sums[kDivisions];
       int count = 0;
       for (std::int64_t i = 0; i < divisions; ++i) {
-        const std::int64_t begin = tiles_of_divisions(document.keys, i, shape);
-        if (tile < tiles_of_divisions(document.keys, i + 1, shape) - begin) {
-          sums[count++] = workspace.key_sums + (first_tile + begin + tile) * key_sums_floats(shape);
+        const std::int64_t begin = tiles_of_divisions(document.keys, i, shapes);
+        if (tile < tiles_of_divisions(document.keys, i + 1, shapes) - begin) {
+          sums[count++] = workspace.key_sums + (first_tile + begin + tile) * key_sums_floats(shapes);
         }
       }
       code.finish_keys({&kernel, document, kv_head, tile, sums, count}, workspace.scratch_of(thread));
@@ -183,7 +178,7 @@ void finish_divided(const kernels::AttentionBackward& kernel, const Code& code, 
 template <InstructionSet kSet>
 void backward(const kernels::AttentionBackward& kernel, const LaunchContext& context) {
   const Code& code = code_of(kernel.kName, kSet, kernel.q.dtype);
-  const Shape shape = shape_of(kernel);
+  const Shapes shapes = shapes_of(kernel);
   const std::int64_t documents = kernel.sequences.size(0), kv_heads = kernel.k.size(1);
   const Workspace workspace = backward_workspace<kSet>(kernel, context.workspace, context.threads);
   check_workspace<kernels::AttentionBackward>(context, workspace);
@@ -193,8 +188,8 @@ void backward(const kernels::AttentionBackward& kernel, const LaunchContext& con
     base::check(document.first_query == document.first_key && document.queries == document.keys,
                 "{}: queries and keys of document {} are not the same tokens", kernel.kName, i);
     workspace.parts[static_cast<std::size_t>(i)] = next;
-    next.first_item += divisions_of(document.keys, shape) * kv_heads;
-    next.first_tile += divided_tiles(document.keys, shape) * kv_heads;
+    next.first_item += divisions_of(document.keys, shapes) * kv_heads;
+    next.first_tile += divided_tiles(document.keys, shapes) * kv_heads;
   }
   workspace.parts[static_cast<std::size_t>(documents)] = next;
   base::check(next.first_tile <= most_divided_tiles(kernel.q.size(0)) * kv_heads, "{}: documents overlap",
@@ -203,13 +198,13 @@ void backward(const kernels::AttentionBackward& kernel, const LaunchContext& con
     const std::int64_t index = workspace.document_of(item);
     const Document document = document_at(kernel, index);
     const Part& start = workspace.parts[static_cast<std::size_t>(index)];
-    const std::int64_t queries = division_queries(document.keys, shape), part = item - start.first_item;
-    const std::int64_t division = divisions_of(document.keys, shape) - 1 - part / kv_heads, kv_head = part % kv_heads;
+    const std::int64_t queries = division_queries(document.keys, shapes), part = item - start.first_item;
+    const std::int64_t division = divisions_of(document.keys, shapes) - 1 - part / kv_heads, kv_head = part % kv_heads;
     float* key_sums = nullptr;
     if (document.keys > kUndividedLength) {
-      const std::int64_t tile = start.first_tile + kv_head * divided_tiles(document.keys, shape) +
-                                tiles_of_divisions(document.keys, division, shape);
-      key_sums = workspace.key_sums + tile * key_sums_floats(shape);
+      const std::int64_t tile = start.first_tile + kv_head * divided_tiles(document.keys, shapes) +
+                                tiles_of_divisions(document.keys, division, shapes);
+      key_sums = workspace.key_sums + tile * key_sums_floats(shapes);
     }
     const std::int64_t first = division * queries;
     code.backward({&kernel, document, kv_head, first, std::min(queries, document.keys - first), key_sums},

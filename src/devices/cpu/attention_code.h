@@ -23,6 +23,17 @@ struct Shape {
   std::int64_t group;  ///< query heads of one key-value head
 };
 
+/// Queries and keys have the same head size, values and outputs have theirs.
+struct Shapes {
+  Shape keys;
+  Shape values;
+};
+template <typename Kernel>
+Shapes shapes_of(const Kernel& kernel) {
+  const std::int64_t group = kernel.q.size(1) / kernel.k.size(1);
+  return {{kernel.q.size(2), group}, {kernel.v.size(2), group}};
+}
+
 /// One row of the `sequences` table.
 struct Document {
   std::int64_t first_query;
@@ -63,9 +74,9 @@ struct KeySums {
 
 /// The code of one instruction set for one input type.
 struct Code {
-  std::size_t (*forward_bytes)(const Shape& shape);
+  std::size_t (*forward_bytes)(const Shapes& shapes);
   void (*forward)(const ForwardItem& item, std::byte* scratch);
-  std::size_t (*backward_bytes)(const Shape& shape);
+  std::size_t (*backward_bytes)(const Shapes& shapes);
   void (*backward)(const BackwardItem& item, std::byte* scratch);
   void (*finish_keys)(const KeySums& keys, std::byte* scratch);  ///< needs backward_bytes
 };
@@ -90,15 +101,15 @@ constexpr std::int64_t padded_head_dim(const Shape& shape) {
 
 /// Queries of an item of the forward pass: as many as amortise the packing of a key tile while their sums (128 KiB)
 /// stay in the second-level cache.
-constexpr std::int64_t forward_queries(const Shape& shape) {
-  const std::int64_t rows = std::min<std::int64_t>(512, 32768 / padded_head_dim(shape));
-  const std::int64_t queries = std::max<std::int64_t>(1, rows / shape.group);
+constexpr std::int64_t forward_queries(const Shapes& shapes) {
+  const std::int64_t rows = std::min<std::int64_t>(512, 32768 / padded_head_dim(shapes.values));
+  const std::int64_t queries = std::max<std::int64_t>(1, rows / shapes.values.group);
   return queries < kTile ? queries : queries / kTile * kTile;
 }
 
 /// Queries that the backward pass handles at once against a key tile; even, so that pairs of rows start at a query.
-constexpr std::int64_t backward_queries(const Shape& shape) {
-  const std::int64_t queries = std::max<std::int64_t>(2, 192 / shape.group / 2 * 2);
+constexpr std::int64_t backward_queries(const Shapes& shapes) {
+  const std::int64_t queries = std::max<std::int64_t>(2, 192 / shapes.keys.group / 2 * 2);
   return queries < kTile ? queries : queries / kTile * kTile;
 }
 
@@ -108,14 +119,14 @@ inline constexpr std::int64_t kUndividedLength = 1024;
 inline constexpr std::int64_t kDivisions = 4;
 
 /// Queries of an item of the backward pass.
-constexpr std::int64_t division_queries(std::int64_t length, const Shape& shape) {
+constexpr std::int64_t division_queries(std::int64_t length, const Shapes& shapes) {
   return length <= kUndividedLength ? std::max<std::int64_t>(1, length)
-                                    : round_up(divide_up(length, kDivisions), backward_queries(shape));
+                                    : round_up(divide_up(length, kDivisions), backward_queries(shapes));
 }
 
 /// Floats of the unfinished dk and dv of a key tile: two matrices [head_dim, keys].
-constexpr std::int64_t key_sums_floats(const Shape& shape) {
-  return 2 * padded_head_dim(shape) * kTile;
+constexpr std::int64_t key_sums_floats(const Shapes& shapes) {
+  return (padded_head_dim(shapes.keys) + padded_head_dim(shapes.values)) * kTile;
 }
 
 /// Hands out parts of a block of scratch memory; with a null block it only counts.

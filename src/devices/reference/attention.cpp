@@ -63,7 +63,7 @@ double log_sum_exp_of(const std::vector<double>& scores) {
 void attention_forward(const kernels::AttentionForward& kernel, const LaunchContext&) {
   const Input v(kernel.v);
   const Output y(kernel.y), log_sum_exp(kernel.log_sum_exp);
-  const std::int64_t heads = kernel.q.size(1), kv_heads = kernel.k.size(1), head_dim = kernel.q.size(2);
+  const std::int64_t heads = kernel.q.size(1), kv_heads = kernel.k.size(1), value_dim = kernel.v.size(2);
   for (std::int64_t index = 0; index < kernel.sequences.size(0); ++index) {
     const Document document = document_at(kernel, index);
     for (std::int64_t query = 0; query < document.queries; ++query) {
@@ -71,15 +71,15 @@ void attention_forward(const kernels::AttentionForward& kernel, const LaunchCont
         const std::int64_t kv_head = head / (heads / kv_heads);
         const std::vector<double> scores = scores_of(kernel, document, query, head, kv_head);
         const double normaliser = log_sum_exp_of(scores);
-        std::vector<double> sum(static_cast<std::size_t>(head_dim));
+        std::vector<double> sum(static_cast<std::size_t>(value_dim));
         for (std::int64_t key = 0; key < document.visible_keys(query); ++key) {
           const double probability = std::exp(scores[static_cast<std::size_t>(key)] - normaliser);
-          for (std::int64_t d = 0; d < head_dim; ++d) {
+          for (std::int64_t d = 0; d < value_dim; ++d) {
             sum[static_cast<std::size_t>(d)] += probability * v(document.first_key + key, kv_head, d);
           }
         }
         const std::int64_t row = document.first_query + query;
-        for (std::int64_t d = 0; d < head_dim; ++d) {
+        for (std::int64_t d = 0; d < value_dim; ++d) {
           y(row, head, d) = sum[static_cast<std::size_t>(d)];
         }
         log_sum_exp(row, head) = normaliser;
@@ -93,14 +93,16 @@ void backward_of_document(const kernels::AttentionBackward& kernel, const Docume
   const Input q(kernel.q), k(kernel.k), v(kernel.v), y(kernel.y), log_sum_exp(kernel.log_sum_exp), dy(kernel.dy);
   const Output dq(kernel.dq), dk(kernel.dk), dv(kernel.dv);
   const std::int64_t group = kernel.q.size(1) / kernel.k.size(1), head_dim = kernel.q.size(2);
+  const std::int64_t value_dim = kernel.v.size(2);
   const auto at = [&](std::int64_t key, std::int64_t d) { return static_cast<std::size_t>(key * head_dim + d); };
-  std::vector<double> dk_sum(at(document.keys, 0)), dv_sum(at(document.keys, 0));
+  const auto value_at = [&](std::int64_t key, std::int64_t d) { return static_cast<std::size_t>(key * value_dim + d); };
+  std::vector<double> dk_sum(at(document.keys, 0)), dv_sum(value_at(document.keys, 0));
   for (std::int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
     for (std::int64_t query = 0; query < document.queries; ++query) {
       const std::int64_t row = document.first_query + query;
       const std::vector<double> scores = scores_of(kernel, document, query, head, kv_head);
       double delta = 0;
-      for (std::int64_t d = 0; d < head_dim; ++d) {
+      for (std::int64_t d = 0; d < value_dim; ++d) {
         delta += dy(row, head, d) * y(row, head, d);
       }
       std::vector<double> dq_sum(static_cast<std::size_t>(head_dim));
@@ -108,14 +110,16 @@ void backward_of_document(const kernels::AttentionBackward& kernel, const Docume
         const std::int64_t key_row = document.first_key + key;
         const double p = std::exp(scores[static_cast<std::size_t>(key)] - log_sum_exp(row, head));
         double dp = 0;
-        for (std::int64_t d = 0; d < head_dim; ++d) {
+        for (std::int64_t d = 0; d < value_dim; ++d) {
           dp += dy(row, head, d) * v(key_row, kv_head, d);
         }
         const double ds = p * (dp - delta);
         for (std::int64_t d = 0; d < head_dim; ++d) {
           dq_sum[static_cast<std::size_t>(d)] += static_cast<double>(kernel.scale) * ds * k(key_row, kv_head, d);
           dk_sum[at(key, d)] += static_cast<double>(kernel.scale) * ds * q(row, head, d);
-          dv_sum[at(key, d)] += p * dy(row, head, d);
+        }
+        for (std::int64_t d = 0; d < value_dim; ++d) {
+          dv_sum[value_at(key, d)] += p * dy(row, head, d);
         }
       }
       for (std::int64_t d = 0; d < head_dim; ++d) {
@@ -126,7 +130,9 @@ void backward_of_document(const kernels::AttentionBackward& kernel, const Docume
   for (std::int64_t key = 0; key < document.keys; ++key) {
     for (std::int64_t d = 0; d < head_dim; ++d) {
       dk(document.first_key + key, kv_head, d) = dk_sum[at(key, d)];
-      dv(document.first_key + key, kv_head, d) = dv_sum[at(key, d)];
+    }
+    for (std::int64_t d = 0; d < value_dim; ++d) {
+      dv(document.first_key + key, kv_head, d) = dv_sum[value_at(key, d)];
     }
   }
 }

@@ -30,26 +30,38 @@ TEST_F(Gradient, RmsNormOfInputAndWeight) {
 }
 
 TEST_F(Gradient, AttentionOfQueriesKeysAndValues) {
-  const std::int64_t tokens = 11, heads = 4, kv_heads = 2, head_dim = 3;
+  const std::int64_t tokens = 11, heads = 4, kv_heads = 2, head_dim = 3, value_dim = 5;
   const View sequences = make_.blank(DType::kI32, {2, kernels::kSequenceColumns});
   std::int64_t index = 0;
   for (const double value : {0, 4, 0, 4, 5, 6, 5, 6}) {  // row 4 is in no document
     set_element(sequences, index++, value);
   }
   const View q = random({tokens, heads, head_dim}), k = random({tokens, kv_heads, head_dim}),
-             v = random({tokens, kv_heads, head_dim}), y = random({tokens, heads, head_dim}),
-             log_sum_exp = zeros({tokens, heads}), dy = random({tokens, heads, head_dim});
+             v = random({tokens, kv_heads, value_dim}), y = random({tokens, heads, value_dim}),
+             log_sum_exp = zeros({tokens, heads}), dy = random({tokens, heads, value_dim});
   const auto loss = [&] {
     run(kernels::AttentionForward{q, k, v, sequences, y, log_sum_exp, 0.7f, 31});
     return dot(y, dy);
   };
   loss();
   const View dq = zeros({tokens, heads, head_dim}), dk = zeros({tokens, kv_heads, head_dim}),
-             dv = zeros({tokens, kv_heads, head_dim});
+             dv = zeros({tokens, kv_heads, value_dim});
   run(kernels::AttentionBackward{q, k, v, y, log_sum_exp, dy, sequences, dq, dk, dv, 0.7f, 31});
   EXPECT_LT(gradient_error(q, loss, dq), kGradientTolerance);
   EXPECT_LT(gradient_error(k, loss, dk), kGradientTolerance);
   EXPECT_LT(gradient_error(v, loss, dv), kGradientTolerance);
+}
+
+TEST_F(Gradient, HeadsJoinedFromOwnAndSharedParts) {
+  const View own = random({4, 3, 2}), shared = random({4, 5}), y = blank({4, 3, 7}), dy = random({4, 3, 7});
+  const auto loss = [&] {
+    run(kernels::JoinHeads{own, shared, y});
+    return dot(y, dy);
+  };
+  const View down = blank({4, 3, 2}), dshared = blank({4, 5});
+  run(kernels::JoinHeadsBackward{dy, down, dshared});
+  EXPECT_LT(gradient_error(own, loss, down), kGradientTolerance);
+  EXPECT_LT(gradient_error(shared, loss, dshared), kGradientTolerance);
 }
 
 TEST_F(Gradient, SwiGlu) {

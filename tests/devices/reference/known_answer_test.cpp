@@ -79,6 +79,23 @@ TEST_P(Layers, AttentionOfTwoTokens) {
   EXPECT_NEAR(element(dv, 1), 0.75, tolerance);
 }
 
+TEST_P(Layers, AttentionValuesMayBeWiderThanKeys) {
+  const View q = values({1, 1, 1}, {1}), k = values({2, 1, 1}, {0, 0}), v = values({2, 1, 3}, {1, 2, 3, 5, 6, 7});
+  const View y = blank({1, 1, 3}), log_sum_exp = blank(wide(), {1, 1});
+  run(kernels::AttentionForward{q, k, v, values(DType::kI32, {1, 4}, {0, 1, 0, 2}), y, log_sum_exp, 1.0f, 2});
+  expect_values(y, {3, 4, 5});
+}
+
+TEST_P(Layers, HeadsAreJoinedFromTheirOwnPartAndTheSharedOne) {
+  const View own = values({1, 2, 1}, {1, 2}), shared = values({1, 2}, {3, 4}), y = blank({1, 2, 3});
+  run(kernels::JoinHeads{own, shared, y});
+  expect_values(y, {1, 3, 4, 2, 3, 4});
+  const View dy = values({1, 2, 3}, {1, 2, 3, 4, 5, 6}), down = blank({1, 2, 1}), dshared = blank({1, 2});
+  run(kernels::JoinHeadsBackward{dy, down, dshared});
+  expect_values(down, {1, 4});
+  expect_values(dshared, {7, 9});
+}
+
 TEST_P(Layers, AttentionHeadsOfAGroupShareTheirKeys) {
   const View q = values({1, 4, 1}, {1, 2, 3, 4}), k = values({1, 2, 1}, {1, 1}), v = values({1, 2, 1}, {10, 20});
   const View y = blank({1, 4, 1}), log_sum_exp = blank(wide(), {1, 4});

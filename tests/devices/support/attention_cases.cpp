@@ -16,13 +16,15 @@ struct Heads {
   std::int64_t heads;
   std::int64_t kv_heads;
   std::int64_t head_dim;
+  std::int64_t value_dim;
 };
 
 Heads make_heads(OperandMaker& make) {
   const std::int64_t kv_heads = make.number() == 1 ? 1 : 1 + make.below(3);
   const std::int64_t group = make.number() == 1 ? 1 : 1 + make.below(4);
   const std::int64_t head_dim = make.one_of<std::int64_t>({8, 16, 64, 64, make.size(80), 128});
-  return {kv_heads * group, kv_heads, head_dim};
+  const std::int64_t value_dim = make.one_of<std::int64_t>({head_dim, head_dim, make.size(80), 128});
+  return {kv_heads * group, kv_heads, head_dim, value_dim};
 }
 
 /// Rows of the `sequences` table, with the sizes of the tensors that they cut up.
@@ -90,16 +92,16 @@ std::vector<Magnitude> make_case(OperandMaker& make, DType dtype, kernels::Atten
   const Heads heads = make_heads(make);
   const Documents documents = make_documents(make, make.coin());
   const DType statistics = kernels::statistics_dtype(dtype);
-  const auto keys = [&] {
-    return make_tokens(make, dtype, documents.keys, heads.kv_heads, heads.head_dim, documents, kernels::kFirstKey,
+  const auto keys = [&](std::int64_t head_dim) {
+    return make_tokens(make, dtype, documents.keys, heads.kv_heads, head_dim, documents, kernels::kFirstKey,
                        kernels::kKeys);
   };
   kernel.q = make_tokens(make, dtype, documents.queries, heads.heads, heads.head_dim, documents, kernels::kFirstQuery,
                          kernels::kQueries);
-  kernel.k = keys();
-  kernel.v = keys();
+  kernel.k = keys(heads.head_dim);
+  kernel.v = keys(heads.value_dim);
   kernel.sequences = make_sequences(make, documents);
-  kernel.y = make.blank(dtype, {documents.queries, heads.heads, heads.head_dim}, Layout::kGaps);
+  kernel.y = make.blank(dtype, {documents.queries, heads.heads, heads.value_dim}, Layout::kGaps);
   kernel.log_sum_exp = make.blank(statistics, {documents.queries, heads.heads});
   kernel.scale = static_cast<float>(make.one_of({1.0, 0.3, 3.0}) / std::sqrt(static_cast<double>(heads.head_dim)));
   kernel.visible_pairs = documents.visible_pairs();
@@ -110,21 +112,21 @@ std::vector<Magnitude> make_case(OperandMaker& make, DType dtype, kernels::Atten
   const Heads heads = make_heads(make);
   const Documents documents = make_documents(make, false);
   const std::int64_t tokens = documents.queries;
-  const auto tensor = [&](std::int64_t count) {
-    return make_tokens(make, dtype, tokens, count, heads.head_dim, documents, kernels::kFirstQuery, kernels::kQueries);
+  const auto tensor = [&](std::int64_t count, std::int64_t head_dim) {
+    return make_tokens(make, dtype, tokens, count, head_dim, documents, kernels::kFirstQuery, kernels::kQueries);
   };
-  const View y = make.blank(dtype, {tokens, heads.heads, heads.head_dim}, Layout::kGaps);
+  const View y = make.blank(dtype, {tokens, heads.heads, heads.value_dim}, Layout::kGaps);
   const View log_sum_exp = make.blank(kernels::statistics_dtype(dtype), {tokens, heads.heads});
-  kernel.q = tensor(heads.heads);
-  kernel.k = tensor(heads.kv_heads);
-  kernel.v = tensor(heads.kv_heads);
+  kernel.q = tensor(heads.heads, heads.head_dim);
+  kernel.k = tensor(heads.kv_heads, heads.head_dim);
+  kernel.v = tensor(heads.kv_heads, heads.value_dim);
   kernel.y = y;
   kernel.log_sum_exp = log_sum_exp;
-  kernel.dy = tensor(heads.heads);
+  kernel.dy = tensor(heads.heads, heads.value_dim);
   kernel.sequences = make_sequences(make, documents);
   kernel.dq = make.blank(dtype, {tokens, heads.heads, heads.head_dim}, Layout::kGaps);
   kernel.dk = make.blank(dtype, {tokens, heads.kv_heads, heads.head_dim}, Layout::kGaps);
-  kernel.dv = make.blank(dtype, {tokens, heads.kv_heads, heads.head_dim}, Layout::kGaps);
+  kernel.dv = make.blank(dtype, {tokens, heads.kv_heads, heads.value_dim}, Layout::kGaps);
   kernel.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(heads.head_dim)));
   kernel.visible_pairs = documents.visible_pairs();
   // y and log_sum_exp are those of the forward pass: with others the gradients mean nothing.
@@ -134,7 +136,10 @@ std::vector<Magnitude> make_case(OperandMaker& make, DType dtype, kernels::Atten
   reference[kernels::kernel_id<kernels::AttentionForward>](&forward, {});
   // In bf16 a device may round p and ds, many of which add up in an element.
   const double magnitude = dtype == DType::kBf16 ? 2.0 : 1.0;
-  return {{"dq", magnitude}, {"dk", magnitude}, {"dv", magnitude}};
+  // The terms of dq and dk are scale * dy . v.
+  const double ratio = static_cast<double>(heads.value_dim) / static_cast<double>(heads.head_dim);
+  const double of_scores = magnitude * std::max(1.0, std::sqrt(ratio));
+  return {{"dq", of_scores}, {"dk", of_scores}, {"dv", magnitude}};
 }
 
 }  // namespace flyover::tests

@@ -355,4 +355,20 @@ Magnitudes make_case(OperandMaker& make, DType, kernels::Sample& kernel) {
   return {{"log_probability", 4.0}};
 }
 
+Magnitudes make_case(OperandMaker& make, DType dtype, kernels::JoinHeads& kernel) {
+  const std::int64_t tokens = make.count(40), heads = make.size(9), own = make.size(70), shared = make.size(70);
+  kernel.own = make.random(dtype, {tokens, heads, own}, Layout::kGaps);
+  kernel.shared = make.random(dtype, {tokens, shared}, Layout::kGaps);
+  kernel.y = make.blank(dtype, {tokens, heads, own + shared}, Layout::kGaps);
+  return {};
+}
+
+Magnitudes make_case(OperandMaker& make, DType dtype, kernels::JoinHeadsBackward& kernel) {
+  const std::int64_t tokens = make.count(40), heads = make.size(9), own = make.size(70), shared = make.size(70);
+  kernel.dy = make.random(dtype, {tokens, heads, own + shared}, Layout::kGaps);
+  kernel.down = make.blank(dtype, {tokens, heads, own}, Layout::kGaps);
+  kernel.dshared = make.blank(dtype, {tokens, shared}, Layout::kGaps);
+  return {{"dshared", std::sqrt(static_cast<double>(heads))}};
+}
+
 }  // namespace flyover::tests

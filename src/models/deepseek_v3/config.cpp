@@ -1,0 +1,105 @@
+#include "models/deepseek_v3/config.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "kernels/router.h"
+#include "models/config_values.h"
+
+namespace flyover::models::deepseek_v3 {
+namespace {
+
+using base::Json;
+
+constexpr double kMostParameters = 1e15;  // no product of sizes overflows below it
+
+void check_sizes(const Config& config, std::string_view source) {
+  base::require(config.num_hidden_layers <= 10'000, "{}: num_hidden_layers {} is more than 10000", source,
+                config.num_hidden_layers);
+  base::require(config.first_k_dense_replace >= 0, "{}: first_k_dense_replace must not be negative, found {}", source,
+                config.first_k_dense_replace);
+  base::require(config.qk_rope_head_dim % 2 == 0, "{}: an odd qk_rope_head_dim {} cannot be rotated in pairs", source,
+                config.qk_rope_head_dim);
+  base::require(config.num_nextn_predict_layers >= 0 && config.num_nextn_predict_layers <= 1,
+                "{}: num_nextn_predict_layers {} is not supported (supported: 0, 1)", source,
+                config.num_nextn_predict_layers);
+  const auto size = [](std::int64_t value) { return static_cast<double>(value); };
+  const double heads = size(config.num_attention_heads), hidden = size(config.hidden_size);
+  const double widths = size(config.qk_head_dim()) + size(config.qk_nope_head_dim) + 2.0 * size(config.v_head_dim);
+  const double sources =
+      std::max(hidden, size(config.q_lora_rank)) + size(config.kv_lora_rank) + size(config.qk_rope_head_dim);
+  const double experts = size(config.n_routed_experts) + size(config.n_shared_experts);
+  const double layer = heads * widths * sources + hidden * (2.0 * sources + 3.0 * size(config.intermediate_size) +
+                                                            experts * (3.0 * size(config.moe_intermediate_size) + 1.0));
+  const double most = size(config.num_hidden_layers + 1) * layer + 2.0 * hidden * (size(config.vocab_size) + hidden);
+  base::require(most <= kMostParameters,
+                "{}: a model of these sizes would have up to {:.3g} parameters (supported: up to {:.3g})", source, most,
+                kMostParameters);
+}
+
+void check_routing(const Config& config, std::string_view source) {
+  base::require(config.n_routed_experts <= kernels::kMaximumExperts,
+                "{}: n_routed_experts {} is more than {}, which is supported", source, config.n_routed_experts,
+                kernels::kMaximumExperts);
+  base::require(config.n_routed_experts % config.n_group == 0,
+                "{}: n_routed_experts {} must be a multiple of n_group {}", source, config.n_routed_experts,
+                config.n_group);
+  base::require(config.topk_group <= config.n_group, "{}: topk_group {} is more than n_group {}", source,
+                config.topk_group, config.n_group);
+  const std::int64_t candidates = config.n_routed_experts / config.n_group * config.topk_group;
+  base::require(config.num_experts_per_tok <= std::min(candidates, kernels::kMaximumChoices),
+                "{}: num_experts_per_tok {} is more than the {} experts of topk_group {} groups, or than {}", source,
+                config.num_experts_per_tok, candidates, config.topk_group, kernels::kMaximumChoices);
+}
+
+}  // namespace
+
+Config parse_config(const Json& config, std::string_view source) {
+  Config result;
+  const auto size = [&](std::string_view key) { return read_size(config, key, source); };
+  result.vocab_size = size("vocab_size");
+  result.hidden_size = size("hidden_size");
+  result.intermediate_size = size("intermediate_size");
+  result.moe_intermediate_size = size("moe_intermediate_size");
+  result.num_hidden_layers = size("num_hidden_layers");
+  result.first_k_dense_replace = base::get_integer(config, "first_k_dense_replace", source, 0);
+  result.num_attention_heads = size("num_attention_heads");
+  const bool has_query_rank = base::find_member(config, "q_lora_rank", source) != nullptr;
+  result.q_lora_rank = has_query_rank ? size("q_lora_rank") : 0;
+  result.kv_lora_rank = size("kv_lora_rank");
+  result.qk_nope_head_dim = size("qk_nope_head_dim");
+  result.qk_rope_head_dim = size("qk_rope_head_dim");
+  result.v_head_dim = size("v_head_dim");
+  result.n_routed_experts = size("n_routed_experts");
+  result.n_shared_experts = read_size(config, "n_shared_experts", source, 1);
+  result.num_experts_per_tok = size("num_experts_per_tok");
+  result.n_group = read_size(config, "n_group", source, 1);
+  result.topk_group = read_size(config, "topk_group", source, 1);
+  result.norm_topk_prob = base::get_boolean(config, "norm_topk_prob", source, true);
+  result.routed_scaling_factor = read_positive(config, "routed_scaling_factor", source, 1.0);
+  result.num_nextn_predict_layers = base::get_integer(config, "num_nextn_predict_layers", source, 0);
+  result.max_position_embeddings = read_size(config, "max_position_embeddings", source, 4096);
+  result.rms_norm_eps = read_positive(config, "rms_norm_eps", source, 1e-6);
+  result.rope_interleave = base::get_boolean(config, "rope_interleave", source, true);
+  result.initializer_range = read_positive(config, "initializer_range", source, 0.02);
+  check_sizes(result, source);
+  check_routing(result, source);
+  require_value(config, "num_key_value_heads", std::to_string(result.num_attention_heads), source);
+  require_value(config, "hidden_act", R"("silu")", source);
+  require_value(config, "scoring_func", R"("sigmoid")", source);
+  require_value(config, "topk_method", R"("noaux_tc")", source);
+  require_value(config, "moe_layer_freq", "1", source);
+  require_value(config, "attention_bias", "false", source);
+  require_value(config, "tie_word_embeddings", "false", source);
+  const double dropout = base::get_number(config, "attention_dropout", source, 0.0);
+  base::require(dropout == 0.0, "{}: \"attention_dropout\": {} is not supported (supported: 0)", source, dropout);
+  const RopeConfig rope = read_rope(config, source);
+  using Kind = nn::RopeScaling::Kind;
+  base::require(rope.scaling.kind == Kind::kNone || rope.scaling.kind == Kind::kYarn,
+                "{}: of RoPE scalings only default and yarn are supported", source);
+  result.rope_theta = rope.theta;
+  result.rope_scaling = rope.scaling;
+  return result;
+}
+
+}  // namespace flyover::models::deepseek_v3

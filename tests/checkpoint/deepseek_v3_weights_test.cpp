@@ -1,0 +1,143 @@
+// DeepSeek-V3 as it is published: FP8 projections with f32 scales of 128 x 128 blocks, and a prediction block that
+// repeats embedding and output layer.
+#include <cstring>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "base/random.h"
+#include "checkpoint/handmade_files.h"
+#include "checkpoint/model_weights.h"
+#include "checkpoint/quantised_model.h"
+#include "devices/reference/device.h"
+#include "support/model_fixture.h"
+#include "support/shared_data.h"
+
+namespace flyover::checkpoint {
+namespace {
+
+using testing::HasSubstr;
+
+const std::string kConfig = R"({"model_type": "deepseek_v3", "torch_dtype": "bfloat16", "vocab_size": 13,
+  "hidden_size": 140, "intermediate_size": 20, "moe_intermediate_size": 12, "num_hidden_layers": 2,
+  "first_k_dense_replace": 1, "num_attention_heads": 2, "q_lora_rank": 10, "kv_lora_rank": 130,
+  "qk_nope_head_dim": 6, "qk_rope_head_dim": 4, "v_head_dim": 5, "n_routed_experts": 4, "n_shared_experts": 1,
+  "num_experts_per_tok": 2, "n_group": 2, "topk_group": 1, "num_nextn_predict_layers": 1,
+  "quantization_config": {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic",
+  "weight_block_size": [128, 128]}})";
+
+template <typename Element>
+std::string bytes_of_numbers(std::int64_t count, const std::function<Element(std::uint64_t)>& make) {
+  std::string bytes;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const Element element = make(static_cast<std::uint64_t>(i));
+    bytes.append(reinterpret_cast<const char*>(&element), sizeof(element));
+  }
+  return bytes;
+}
+
+bool is_quantised(const std::string& name) {
+  return name.ends_with("_proj.weight") || name.ends_with("kv_a_proj_with_mqa.weight");
+}
+
+/// Random tensors for every weight of the model, with the copies that published directories have.
+HandmadeModel published_model() {
+  HandmadeModel result;
+  const auto model = models::make_model(base::parse_json(kConfig, "config.json"), "config.json");
+  std::uint64_t index = 0;
+  for (const autograd::Parameter& parameter : model->parameters().all()) {
+    for (const autograd::CheckpointSlice& slice : parameter.spec.slices) {
+      const base::Random random(7, base::RandomPurpose::kTest, index++);
+      const std::string& name = slice.name;
+      const std::vector<std::int64_t> shape(slice.shape.values().begin(), slice.shape.values().end());
+      const std::int64_t count = slice.shape.elements();
+      const auto number = [&](std::uint64_t i) { return static_cast<float>(random.normal(i)); };
+      if (parameter.spec.storage == autograd::ParameterStorage::kExact) {
+        result[name] = {{name, TensorType::kF32, shape}, bytes_of_numbers<float>(count, number)};
+      } else if (is_quantised(name) && !name.ends_with("eh_proj.weight")) {
+        const std::vector<std::int64_t> blocks = {(shape[0] + 127) / 128, (shape[1] + 127) / 128};
+        const std::string scales = name + "_scale_inv";
+        result[name] = {{name, TensorType::kF8E4M3, shape}, bytes_of_numbers<std::uint8_t>(count, [&](std::uint64_t i) {
+                          return static_cast<std::uint8_t>(random.below(i, 0x7F));  // finite
+                        })};
+        result[scales] = {{scales, TensorType::kF32, blocks},
+                          bytes_of_numbers<float>(blocks[0] * blocks[1], [&](std::uint64_t i) {
+                            return 0.01f + 0.001f * static_cast<float>(i);
+                          })};
+      } else {
+        result[name] = {{name, TensorType::kBf16, shape}, bytes_of_numbers<std::uint16_t>(count, [&](std::uint64_t i) {
+                          return kernels::to_bf16(number(i)).bits;
+                        })};
+      }
+    }
+  }
+  for (const auto& [name, original] : {std::pair{"model.layers.2.embed_tokens.weight", "model.embed_tokens.weight"},
+                                       std::pair{"model.layers.2.shared_head.head.weight", "lm_head.weight"}}) {
+    result[name] = result[original];
+    result[name].spec.name = name;
+  }
+  return result;
+}
+
+class DeepSeekV3Weights : public testing::Test {
+ protected:
+  std::filesystem::path path() const { return directory_.path() / "model"; }
+  std::string message_with(const std::function<void(HandmadeModel&)>& change) {
+    HandmadeModel model = published_model();
+    change(model);
+    write_handmade(path(), model, false, kConfig);
+    const ModelDirectory directory = ModelDirectory::open(path());
+    const auto built = models::make_model(directory.config(), "config.json", stored_names(directory));
+    return message_of([&] { check_weights(directory, *built); });
+  }
+
+  tests::TemporaryDirectory directory_;
+};
+
+TEST_F(DeepSeekV3Weights, AreLoadedAsCodesTimesScalesWithThePredictionBlock) {
+  const HandmadeModel handmade = published_model();
+  write_handmade(path(), handmade, true, kConfig);
+  const ModelDirectory directory = ModelDirectory::open(path());
+  tests::Machine machine(devices::reference::make_device());
+  const auto model = models::make_model(directory.config(), "config.json", stored_names(directory));
+  EXPECT_GT(model->summary().prediction_parameters, 0);
+  load_weights(directory, *model, machine.stream, tensor::DType::kF32, autograd::ParameterUse::kInference);
+  for (const autograd::Parameter& parameter : model->parameters().all()) {
+    for (const autograd::CheckpointSlice& slice : parameter.spec.slices) {
+      const std::vector<double> found = tests::read_doubles(machine.stream, slice.of(parameter.value));
+      const std::vector<double> exact = handmade_values(handmade, slice.name);
+      ASSERT_EQ(found.size(), exact.size());
+      for (std::size_t i = 0; i < exact.size(); ++i) {
+        ASSERT_EQ(found[i], static_cast<double>(static_cast<float>(exact[i]))) << slice.name;
+      }
+    }
+  }
+}
+
+TEST_F(DeepSeekV3Weights, CopiesBesideThePredictionBlockMustBeCopies) {
+  EXPECT_EQ(message_with([](HandmadeModel&) {}), "no error");
+  EXPECT_THAT(
+      message_with([](HandmadeModel& model) { model.at("model.layers.2.shared_head.head.weight").bytes[5] ^= 1; }),
+      HasSubstr("\"model.layers.2.shared_head.head.weight\" must repeat \"lm_head.weight\""));
+  EXPECT_THAT(message_with([](HandmadeModel& model) {
+                model["model.layers.1.embed_tokens.weight"] = model.at("model.embed_tokens.weight");
+              }),
+              HasSubstr("1 tensor that the model has no use for: \"model.layers.1.embed_tokens.weight\""));
+}
+
+TEST_F(DeepSeekV3Weights, WithoutThePredictionBlockAreWhatTransformersSaves) {
+  EXPECT_EQ(message_with([](HandmadeModel& model) {
+              std::erase_if(model, [](const auto& entry) { return entry.first.starts_with("model.layers.2."); });
+            }),
+            "no error");
+  EXPECT_THAT(message_with([](HandmadeModel& model) {
+                std::erase_if(model, [](const auto& entry) {
+                  return entry.first.starts_with("model.layers.1.mlp.experts.3.up_proj.");
+                });
+              }),
+              HasSubstr("1 tensor missing: \"model.layers.1.mlp.experts.3.up_proj.weight\""));
+}
+
+}  // namespace
+}  // namespace flyover::checkpoint
