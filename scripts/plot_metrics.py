@@ -19,6 +19,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  (the backend comes first)
 
+STAGES = "(beginnings of stages)"
 MOST_POINTS = 600  # of one curve; more would make the file large and look the same
 PANELS = {"loss": ["loss", "validation/loss"], "learning rate": ["learning_rate"], "gradient norm": ["grad_norm"]}
 
@@ -29,12 +30,14 @@ def fail(message: str) -> NoReturn:
 
 
 def read_metrics(path: pathlib.Path) -> dict[str, dict[int, float]]:
-    """key -> step -> value. A step that a resumed run wrote again counts once, as written last."""
+    """key -> step -> value. A step that a resumed run wrote again counts once, as written last. The steps of a stage are
+    counted on from those of the stage before it; where it begins is the key STAGES."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         fail(f"{path}: {error}")
-    curves: dict[str, dict[int, float]] = {}
+    curves: dict[str, dict[int, float]] = {STAGES: {}}
+    stage, first, last = None, 0, 0
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -47,9 +50,15 @@ def read_metrics(path: pathlib.Path) -> dict[str, dict[int, float]]:
             fail(f"{path}:{number}: not JSON: {error}")
         if not isinstance(entry, dict) or not isinstance(entry.get("step"), int):
             fail(f"{path}:{number}: expected an object with an integer \"step\"")
+        if entry.get("stage") != stage:
+            first = last if stage is not None else 0
+            stage = entry.get("stage")
+            curves[STAGES][first] = 0.0
+        step = first + entry["step"]
+        last = max(last, step)
         for key, value in entry.items():
             if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
-                curves.setdefault(key, {})[entry["step"]] = value
+                curves.setdefault(key, {})[step] = value
     return curves
 
 
@@ -72,6 +81,8 @@ def draw(runs: dict[str, dict], panels: dict[str, list[str]], title: str | None,
                                 height_ratios=heights, layout="constrained")
     for axis, (name, keys) in zip(axes[:, 0], panels.items()):
         for index, (label, curves) in enumerate(runs.items()):
+            for begin in list(curves[STAGES])[1:]:
+                axis.axvline(begin, color=f"C{index % 10}", linewidth=0.8, linestyle=":")
             for key in keys:
                 if key not in curves:
                     continue
