@@ -125,5 +125,37 @@ TEST_F(TemplateDate, TheTemplateSeesTheRecipesDate) {
   }
 }
 
+std::string message_of(const Workplace& workplace, const std::string& more_keys) {
+  recipe::Recipe recipe = workplace.recipe("run", kTextStage + more_keys);
+  try {
+    prepare_stages(recipe);
+  } catch (const base::Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(Preflight, RollingBackADenseModelIsRefused) {
+  const Workplace workplace;
+  EXPECT_EQ(message_of(workplace, ""), "no error");
+  EXPECT_THAT(message_of(workplace, "    loss_spike: {action: roll_back}\n"),
+              HasSubstr("loss_spike.action: roll_back needs a mixture of experts, and this llama has none"));
+}
+
+TEST(Preflight, PlansTheOptimizerThatTheRecipeNames) {
+  const Workplace workplace;
+  const auto planned = [&](const std::string& optimizer) {
+    std::string stage = kTextStage;
+    const std::string adamw = "optimizer: {learning_rate: 3.0e-3}";
+    stage.replace(stage.find(adamw), adamw.size(), "optimizer: {learning_rate: 3.0e-3, " + optimizer + "}");
+    recipe::Recipe recipe = workplace.recipe("run", stage);
+    return prepare_stages(recipe)[0]
+        .memory.memory.peak_by_kind[static_cast<std::size_t>(tensor::MemoryKind::kOptimizer)];
+  };
+  EXPECT_LT(planned("name: muon"), planned("name: adamw")) << "one momentum instead of two moments";
+  EXPECT_LT(planned("name: muon, state: bf16"), planned("name: muon"));
+  EXPECT_LT(planned("name: adamw, state: bf16"), planned("name: adamw"));
+}
+
 }  // namespace
 }  // namespace flyover::posttrain
