@@ -29,6 +29,7 @@ KernelTable kernel_table(InstructionSet set) {
   add_shared_attention_kernels(table, set);
   add_indexer_kernels(table, set);
   add_muon_kernels(table, set);
+  add_quantisation_kernels(table, set);
   return table;
 }
 

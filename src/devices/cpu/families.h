@@ -24,5 +24,6 @@ void add_compressor_kernels(KernelTable& table, InstructionSet set);
 void add_shared_attention_kernels(KernelTable& table, InstructionSet set);
 void add_indexer_kernels(KernelTable& table, InstructionSet set);
 void add_muon_kernels(KernelTable& table, InstructionSet set);
+void add_quantisation_kernels(KernelTable& table, InstructionSet set);
 
 }  // namespace flyover::devices::cpu

@@ -22,6 +22,7 @@ KernelTable kernel_table() {
   add_shared_attention_kernels(table);
   add_indexer_kernels(table);
   add_muon_kernels(table);
+  add_quantisation_kernels(table);
   return table;
 }
 
