@@ -79,20 +79,36 @@ std::map<std::string, WeightFormat, std::less<>> published_formats(const ModelDi
                 source.path().string());
   std::map<std::string, WeightFormat, std::less<>> formats;
   for (const models::ReleasedWeight& weight : released) {
-    if (weight.stored == models::ReleasedAs::kFp8 || weight.stored == models::ReleasedAs::kFp4) {
-      const bool fp4 = weight.stored == models::ReleasedAs::kFp4 && to == ConvertTo::kFp4;
-      formats[weight.name] = fp4 ? WeightFormat::kFp4 : WeightFormat::kFp8;
+    const bool is_fp4 = weight.stored == models::ReleasedAs::kFp4;
+    if (is_fp4 && to != ConvertTo::kFp8) {
+      formats[weight.name] = WeightFormat::kFp4;
+    } else if (to != ConvertTo::kFp4Experts && (is_fp4 || weight.stored == models::ReleasedAs::kFp8)) {
+      formats[weight.name] = WeightFormat::kFp8;
     }
   }
   return formats;
+}
+
+/// The type that config.json names for plain weights, of those that are written.
+TensorType named_type(const ModelDirectory& directory) {
+  const Json& config = directory.config();
+  const char* const key = config.contains("dtype") ? "dtype" : "torch_dtype";
+  const std::string type = base::get_string(config, key, config_source(directory), "bfloat16");
+  return type == "float32" ? TensorType::kF32 : type == "float16" ? TensorType::kF16 : TensorType::kBf16;
+}
+
+/// The type of weights that are neither quantised nor exact.
+TensorType plain_type(const ModelDirectory& source, ConvertTo to) {
+  const bool wide = to == ConvertTo::kF32 || (to == ConvertTo::kFp4Experts && named_type(source) == TensorType::kF32);
+  return wide ? TensorType::kF32 : TensorType::kBf16;
 }
 
 /// What decides how weights are stored.
 class StorageRule {
  public:
   StorageRule(const ModelDirectory& source, ConvertTo to, const ModelDirectory* like, const models::StoredNames& names)
-      : to_(to), like_(like) {
-    if (like == nullptr && (to == ConvertTo::kFp8 || to == ConvertTo::kFp4)) {
+      : plain_(plain_type(source, to)), like_(like) {
+    if (like == nullptr && to != ConvertTo::kBf16 && to != ConvertTo::kF32) {
       formats_ = published_formats(source, names, to);
     }
   }
@@ -111,7 +127,7 @@ class StorageRule {
       if (format != formats_.end()) {
         weight.storage = quantised_storage(weight.name, format->second);
       } else {
-        weight.storage.elements = to_ == ConvertTo::kF32 ? TensorType::kF32 : TensorType::kBf16;
+        weight.storage.elements = plain_;
         const bool merged = weight.shape.size() > 2 && !formats_.empty();
         base::require(!merged,
                       "the weight {} has the experts of a layer merged, which are not published quantised: "
@@ -143,21 +159,20 @@ class StorageRule {
                   quote(weight.name), name_of(type));
   }
 
-  ConvertTo to_;
+  TensorType plain_;
   const ModelDirectory* like_;
   std::map<std::string, WeightFormat, std::less<>> formats_;
 };
 
 std::string target_config(const ModelDirectory& source, ConvertTo to, const ModelDirectory* like) {
   Json config = source.config();
-  TensorType plain = to == ConvertTo::kF32 ? TensorType::kF32 : TensorType::kBf16;
+  TensorType plain = plain_type(source, to);
   Json storage = Json::object();
   if (like != nullptr) {
     storage = like->config();
-    const std::string where = config_source(*like);
-    const std::string type =
-        base::get_string(storage, storage.contains("dtype") ? "dtype" : "torch_dtype", where, "bfloat16");
-    plain = type == "float32" ? TensorType::kF32 : type == "float16" ? TensorType::kF16 : TensorType::kBf16;
+    plain = named_type(*like);
+  } else if (to == ConvertTo::kFp4Experts) {
+    storage["expert_dtype"] = "fp4";
   } else if (to == ConvertTo::kFp8 || to == ConvertTo::kFp4) {
     storage = quantised_storage_keys(to == ConvertTo::kFp4);
   }

@@ -122,7 +122,7 @@ TEST_F(Convert, ToBf16GivesTheValuesAndKeepsWhatMustBeExact) {
   EXPECT_EQ(converted.at("layers.0.ffn.gate.tid2eid").spec.dtype, TensorType::kI64);
   const base::Json config = base::read_json_file(at("bf16") / "config.json");
   EXPECT_FALSE(config.contains("quantization_config"));
-  EXPECT_FALSE(config.contains("expert_dtype"));
+  EXPECT_EQ(config["expert_dtype"], "fp4");  // how it was trained: its indexers compute as before
   EXPECT_EQ(config["torch_dtype"], "bfloat16");
   EXPECT_EQ(config["unknown_key"], base::Json::array({1}));
   EXPECT_EQ(base::read_file(at("bf16") / "tokenizer.json"), "{\"t\": 1}");

@@ -1,0 +1,138 @@
+// Quantisation-aware training: what is computed with in training is what an FP4 checkpoint holds.
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "base/json.h"
+#include "checkpoint/convert.h"
+#include "checkpoint/model_output.h"
+#include "checkpoint/model_weights.h"
+#include "models/fp4_experts.h"
+#include "nn/batch.h"
+#include "ops/linear.h"
+#include "support/shared_data.h"
+#include "trainer/training.h"
+
+namespace flyover::trainer {
+namespace {
+
+namespace fs = std::filesystem;
+using autograd::ParameterUse;
+using optim::OptimizerKind;
+
+constexpr const char* kVariant = "deepseek_v4_fp4";
+
+/// Documents long enough for the indexers to choose.
+nn::PackedTokens documents() {
+  nn::PackedTokens packed;
+  const base::Random random(6, base::RandomPurpose::kTest);
+  packed.document_lengths = {23, 1, 10};
+  for (std::uint64_t i = 0; i < 34; ++i) {
+    packed.tokens.push_back(static_cast<std::int32_t>(random.below(i, 11)));
+    packed.targets.push_back(kernels::kIgnoredTarget);
+    packed.weights.push_back(0.0f);
+  }
+  return packed;
+}
+
+std::vector<double> logits(models::LanguageModel& model, tensor::Stream& stream) {
+  autograd::Tape tape(stream, model.parameters(), {false, autograd::RecomputePolicy::kNone, nullptr});
+  const auto hidden = model.hidden_states(tape, nn::upload(stream, documents()));
+  return tests::read_doubles(stream, ops::linear(tape, hidden, model.output_weight()).value);
+}
+
+/// The logits of a model directory, loaded as any other.
+std::vector<double> logits_of(const fs::path& path, DType dtype) {
+  tests::Machine machine(cpu_device());
+  const auto directory = checkpoint::ModelDirectory::open(path);
+  const auto model = models::make_model(directory.config(), "config.json", checkpoint::stored_names(directory));
+  checkpoint::load_weights(directory, *model, machine.stream, dtype, ParameterUse::kInference);
+  return logits(*model, machine.stream);
+}
+
+struct Case {
+  DType dtype;
+  OptimizerKind optimizer;
+};
+
+class QuantisationAware : public testing::TestWithParam<Case> {
+ protected:
+  Training trained(const fs::path& path) {
+    return {cpu_device(), GetParam().dtype, path, 6, kVariant, GetParam().optimizer};
+  }
+  tests::TemporaryDirectory directory_;
+};
+
+TEST_P(QuantisationAware, TheFp4ModelGivesTheTrainersLogitsBitForBit) {
+  Training training = trained(directory_.path());
+  ASSERT_EQ(training.run(false), Outcome::kCompleted);
+  const std::vector<double> expected = logits(*training.model, training.machine.stream);
+
+  const base::Json config = base::parse_json(tests::tiny_config(kVariant), "config.json");
+  const fs::path plain = directory_.path() / "plain", fp4 = directory_.path() / "fp4";
+  checkpoint::write_model(plain, config, *training.model, training.machine.stream, {});
+  EXPECT_EQ(logits_of(plain, GetParam().dtype), expected);
+
+  checkpoint::ConvertRequest request;
+  request.source = plain;
+  request.target = fp4;
+  request.to = checkpoint::ConvertTo::kFp4Experts;
+  checkpoint::convert_model(request);
+  const auto stored = checkpoint::ModelDirectory::open(fp4);
+  for (const char* matrix : {"layers.2.ffn.experts.4.w1", "layers.0.ffn.experts.0.w2", "mtp.0.ffn.experts.1.w3"}) {
+    EXPECT_NE(stored.find(std::string(matrix) + ".scale"), nullptr) << matrix;
+  }
+  EXPECT_EQ(stored.find("layers.1.attn.wq_a.scale"), nullptr);
+  EXPECT_EQ(stored.config()["expert_dtype"], "fp4");
+  EXPECT_EQ(logits_of(fp4, GetParam().dtype), expected);
+}
+
+TEST_P(QuantisationAware, MastersKeepWhatTheValuesDoNotShow) {
+  Training training = trained(directory_.path());
+  const auto masters = [&] {
+    std::vector<std::vector<double>> result;
+    for (const auto& parameter : training.model->parameters().all()) {
+      if (parameter.rounds_to_fp4) {
+        result.push_back(tests::read_doubles(training.machine.stream, parameter.master));
+        EXPECT_EQ(parameter.spec.shape.rank(), 3);
+        EXPECT_NE(result.back(), tests::read_doubles(training.machine.stream, parameter.value));
+      }
+    }
+    return result;
+  };
+  const auto before = masters();
+  ASSERT_EQ(before.size(), 8u);  // two of each layer and of the prediction block
+  ASSERT_EQ(training.run(false), Outcome::kCompleted);
+  const auto after = masters();
+  for (std::size_t i = 0; i < after.size(); ++i) {
+    EXPECT_NE(after[i], before[i]);
+  }
+}
+
+TEST_P(QuantisationAware, ResumesToTheSameBits) {
+  Training whole = trained(directory_.path() / "whole");
+  ASSERT_EQ(whole.run(false), Outcome::kCompleted);
+  fs::create_directories(directory_.path() / "cut");
+  {
+    Training first(cpu_device(), GetParam().dtype, directory_.path() / "cut", 3, kVariant, GetParam().optimizer);
+    first.run(false);
+    CheckpointInfo info = first.last;
+    info.data_fingerprint = whole.plan.fingerprint();
+    first.checkpoints.save(info, *first.model, *first.optimizer, first.machine.stream);
+  }
+  Training second = trained(directory_.path() / "cut");
+  ASSERT_EQ(second.run(true), Outcome::kCompleted);
+  EXPECT_EQ(second.state(), whole.state());
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, QuantisationAware,
+                         testing::Values(Case{DType::kF32, OptimizerKind::kAdamW},
+                                         Case{DType::kBf16, OptimizerKind::kAdamW},
+                                         Case{DType::kF32, OptimizerKind::kMuon},
+                                         Case{DType::kBf16, OptimizerKind::kMuon}),
+                         [](const auto& info) {
+                           return std::string(kernels::name_of(info.param.dtype)) +
+                                  (info.param.optimizer == OptimizerKind::kMuon ? "Muon" : "AdamW");
+                         });
+
+}  // namespace
+}  // namespace flyover::trainer
