@@ -175,6 +175,28 @@ TEST_F(Convert, Fp4ExpertsBecomeFp8WithoutLoss) {
   EXPECT_EQ(config["quantization_config"]["weight_block_size"], (base::Json::array({128, 128})));
 }
 
+TEST_F(Convert, OnlyTheExpertsBecomeFp4WhereThatIsAsked) {
+  const HandmadeModel original = quantised_model(17);
+  write_handmade(at("fp4"), original);
+  convert("fp4", "bf16", ConvertTo::kBf16);
+  convert("bf16", "experts", ConvertTo::kFp4Experts);
+  const HandmadeModel converted = read_model(at("experts"));
+  expect_same_values(converted, original);
+  EXPECT_EQ(converted.at("layers.1.ffn.experts.3.w1.weight").bytes,
+            original.at("layers.1.ffn.experts.3.w1.weight").bytes);
+  EXPECT_EQ(converted.at("layers.1.attn.wq_a.weight").spec.dtype, TensorType::kBf16);
+  EXPECT_EQ(converted.at("layers.1.ffn.shared_experts.w1.weight").spec.dtype, TensorType::kBf16);
+  EXPECT_FALSE(converted.contains("layers.1.attn.wq_a.scale"));
+  base::Json config = base::read_json_file(at("experts") / "config.json");
+  EXPECT_EQ(config["expert_dtype"], "fp4");
+  EXPECT_EQ(config["torch_dtype"], "bfloat16");
+  EXPECT_FALSE(config.contains("quantization_config"));
+  convert("fp4", "f32", ConvertTo::kF32);
+  convert("f32", "f32-experts", ConvertTo::kFp4Experts);
+  EXPECT_EQ(read_model(at("f32-experts")).at("layers.1.attn.wq_a.weight").spec.dtype, TensorType::kF32);
+  EXPECT_EQ(base::read_json_file(at("f32-experts") / "config.json")["torch_dtype"], "float32");
+}
+
 TEST_F(Convert, ToTransformersNamesAndBackIsTheSameModel) {
   const HandmadeModel original = quantised_model(16);
   write_handmade(at("fp4"), original);

@@ -1,6 +1,7 @@
 // Gradients of the operations of quantisation-aware training.
 #include "ops/quantisation.h"
 
+#include <cmath>
 #include <numeric>
 
 #include <gtest/gtest.h>
