@@ -40,11 +40,15 @@ std::vector<double> logits(models::LanguageModel& model, tensor::Stream& stream)
   return tests::read_doubles(stream, ops::linear(tape, hidden, model.output_weight()).value);
 }
 
-/// The logits of a model directory, loaded as any other.
-std::vector<double> logits_of(const fs::path& path, DType dtype) {
+/// The logits of a model directory, loaded as any other; or with an indexer that rounds nothing.
+std::vector<double> logits_of(const fs::path& path, DType dtype, bool fp4_indexer = true) {
   tests::Machine machine(cpu_device());
   const auto directory = checkpoint::ModelDirectory::open(path);
-  const auto model = models::make_model(directory.config(), "config.json", checkpoint::stored_names(directory));
+  base::Json config = directory.config();
+  if (!fp4_indexer) {
+    config.erase("expert_dtype");
+  }
+  const auto model = models::make_model(config, "config.json", checkpoint::stored_names(directory));
   checkpoint::load_weights(directory, *model, machine.stream, dtype, ParameterUse::kInference);
   return logits(*model, machine.stream);
 }
@@ -71,6 +75,7 @@ TEST_P(QuantisationAware, TheFp4ModelGivesTheTrainersLogitsBitForBit) {
   const fs::path plain = directory_.path() / "plain", fp4 = directory_.path() / "fp4";
   checkpoint::write_model(plain, config, *training.model, training.machine.stream, {});
   EXPECT_EQ(logits_of(plain, GetParam().dtype), expected);
+  EXPECT_NE(logits_of(plain, GetParam().dtype, false), expected) << "the indexers' rounding makes no difference";
 
   checkpoint::ConvertRequest request;
   request.source = plain;
@@ -109,6 +114,7 @@ TEST_P(QuantisationAware, MastersKeepWhatTheValuesDoNotShow) {
 }
 
 TEST_P(QuantisationAware, ResumesToTheSameBits) {
+  fs::create_directories(directory_.path() / "whole");
   Training whole = trained(directory_.path() / "whole");
   ASSERT_EQ(whole.run(false), Outcome::kCompleted);
   fs::create_directories(directory_.path() / "cut");
@@ -129,9 +135,9 @@ INSTANTIATE_TEST_SUITE_P(Types, QuantisationAware,
                                          Case{DType::kBf16, OptimizerKind::kAdamW},
                                          Case{DType::kF32, OptimizerKind::kMuon},
                                          Case{DType::kBf16, OptimizerKind::kMuon}),
-                         [](const auto& info) {
-                           return std::string(kernels::name_of(info.param.dtype)) +
-                                  (info.param.optimizer == OptimizerKind::kMuon ? "Muon" : "AdamW");
+                         [](const auto& one) {
+                           return std::string(kernels::name_of(one.param.dtype)) +
+                                  (one.param.optimizer == OptimizerKind::kMuon ? "Muon" : "AdamW");
                          });
 
 }  // namespace
