@@ -1,8 +1,11 @@
 // Quantisation-aware training: what is computed with in training is what an FP4 checkpoint holds.
+#include <algorithm>
+
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
 #include "base/json.h"
+#include "checkpoint/block_quantisation.h"
 #include "checkpoint/convert.h"
 #include "checkpoint/model_output.h"
 #include "checkpoint/model_weights.h"
@@ -51,6 +54,17 @@ std::vector<double> logits_of(const fs::path& path, DType dtype, bool fp4_indexe
   const auto model = models::make_model(config, "config.json", checkpoint::stored_names(directory));
   checkpoint::load_weights(directory, *model, machine.stream, dtype, ParameterUse::kInference);
   return logits(*model, machine.stream);
+}
+
+/// The values that a checkpoint in FP4 would hold for these.
+std::vector<double> as_stored(const std::vector<double>& values) {
+  const checkpoint::BlockRow row{checkpoint::WeightFormat::kFp4, checkpoint::TensorType::kF8E8M0, 1,
+                                 static_cast<std::int64_t>(values.size())};
+  std::vector<float> numbers(values.begin(), values.end());
+  std::vector<std::byte> elements(static_cast<std::size_t>(row.element_bytes())), scales(row.scale_bytes());
+  EXPECT_EQ(checkpoint::quantise(row, numbers, {}, elements, scales), std::nullopt);
+  EXPECT_EQ(checkpoint::dequantise(row, elements, scales, numbers), std::nullopt);
+  return {numbers.begin(), numbers.end()};
 }
 
 struct Case {
@@ -110,6 +124,50 @@ TEST_P(QuantisationAware, MastersKeepWhatTheValuesDoNotShow) {
   const auto after = masters();
   for (std::size_t i = 0; i < after.size(); ++i) {
     EXPECT_NE(after[i], before[i]);
+  }
+  for (const auto& parameter : training.model->parameters().all()) {
+    if (parameter.rounds_to_fp4) {
+      EXPECT_EQ(tests::read_doubles(training.machine.stream, parameter.value),
+                as_stored(tests::read_doubles(training.machine.stream, parameter.master)))
+          << parameter.spec.name;
+    }
+  }
+}
+
+TEST_P(QuantisationAware, GradientsAreThoseOfTheRoundedWeightsAndReachTheIndexers) {
+  // The same weights in a model that rounds none: rounding must be all that it lacks.
+  tests::Machine machine(cpu_device());
+  const auto aware = tests::tiny_model(kVariant);
+  const auto other = models::make_model(base::parse_json(tests::tiny_config(kVariant), "config.json"), "config.json");
+  for (const auto& model : {aware.get(), other.get()}) {
+    model->parameters().allocate(machine.stream, GetParam().dtype, ParameterUse::kTraining);
+    tests::randomise(*model, machine.stream, 0.2, 1);
+  }
+  for (std::size_t i = 0; i < aware->parameters().all().size(); ++i) {
+    const auto &from = aware->parameters().all()[i], &to = other->parameters().all()[i];
+    if (from.rounds_to_fp4) {
+      EXPECT_NE(tests::read_doubles(machine.stream, from.value), tests::read_doubles(machine.stream, to.value));
+      tests::write_doubles(machine.stream, to.value, tests::read_doubles(machine.stream, from.value));
+    }
+  }
+  nn::PackedTokens packed = documents();
+  for (std::size_t i = 0; i + 1 < 23; ++i) {
+    packed.targets[i] = packed.tokens[i + 1];
+    packed.weights[i] = 1.0f / 22.0f;
+  }
+  StepOptions options;
+  options.auxiliary = {.further_weight = 0.1, .balance_coefficient = 1e-3, .indexer_coefficient = 1.0};
+  compute_gradients(*aware, machine.stream, {packed}, options);
+  compute_gradients(*other, machine.stream, {packed}, options);
+  for (std::size_t i = 0; i < aware->parameters().all().size(); ++i) {
+    const autograd::Parameter& parameter = aware->parameters().all()[i];
+    if (!parameter.gradient.defined()) {
+      continue;
+    }
+    const auto gradient = tests::read_doubles(machine.stream, parameter.gradient);
+    EXPECT_EQ(gradient, tests::read_doubles(machine.stream, other->parameters().all()[i].gradient));
+    EXPECT_TRUE(std::any_of(gradient.begin(), gradient.end(), [](double value) { return value != 0; }))
+        << parameter.spec.name;
   }
 }
 
