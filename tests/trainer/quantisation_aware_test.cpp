@@ -134,6 +134,21 @@ TEST_P(QuantisationAware, MastersKeepWhatTheValuesDoNotShow) {
   }
 }
 
+TEST_P(QuantisationAware, QueriesAndEntriesOfEveryIndexerAreTransformedAndRounded) {
+  // 34 tokens have queries of 2 heads, each whole window of 2 an entry of one head, in the one layer with an indexer.
+  constexpr std::int64_t kHeads = 34 * 2 + (23 / 2 + 0 + 10 / 2), kElements = kHeads * 32;
+  Training training = trained(directory_.path());
+  training.machine.stream.reset_statistics();
+  logits(*training.model, training.machine.stream);
+  const auto& rounding = training.machine.stream.statistics(kernels::kernel_id<kernels::RoundToFp4>);
+  const auto& transform = training.machine.stream.statistics(kernels::kernel_id<kernels::Hadamard>);
+  EXPECT_EQ(rounding.launches, 2);
+  EXPECT_EQ(transform.launches, 2);
+  const auto size = static_cast<std::int64_t>(kernels::size_of(GetParam().dtype));
+  EXPECT_EQ(rounding.cost.bytes, 2 * kElements * size);
+  EXPECT_EQ(transform.cost.bytes, 2 * kElements * size);
+}
+
 TEST_P(QuantisationAware, GradientsAreThoseOfTheRoundedWeightsAndReachTheIndexers) {
   // The same weights in a model that rounds none: rounding must be all that it lacks.
   tests::Machine machine(cpu_device());
