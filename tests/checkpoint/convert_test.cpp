@@ -11,6 +11,7 @@
 
 #include "base/files.h"
 #include "checkpoint/handmade_files.h"
+#include "checkpoint/model_output.h"
 #include "checkpoint/model_weights.h"
 #include "checkpoint/quantised_model.h"
 #include "checkpoint/resumable_directory.h"
@@ -173,6 +174,20 @@ TEST_F(Convert, Fp4ExpertsBecomeFp8WithoutLoss) {
   const base::Json config = base::read_json_file(at("fp8") / "config.json");
   EXPECT_FALSE(config.contains("expert_dtype"));
   EXPECT_EQ(config["quantization_config"]["weight_block_size"], (base::Json::array({128, 128})));
+}
+
+TEST_F(Convert, Fp4IsRefusedForIndexersThatCannotComputeSo) {
+  tests::Machine machine(devices::reference::make_device());
+  const auto model = tests::tiny_model("deepseek_v4");
+  model->parameters().allocate(machine.stream, tensor::DType::kF32, autograd::ParameterUse::kInference);
+  tests::randomise(*model, machine.stream, 1.0, 1);
+  const base::Json config = base::parse_json(tests::tiny_config("deepseek_v4"), "config.json");
+  write_model(at("plain"), config, *model, machine.stream, {});
+  for (const ConvertTo to : {ConvertTo::kFp4, ConvertTo::kFp4Experts}) {
+    EXPECT_THAT(message_of([&] { convert("plain", "out", to); }),
+                HasSubstr("as it would be converted: index_head_dim 4 must be a power of two from 32"));
+  }
+  EXPECT_EQ(entries(), 1u);
 }
 
 TEST_F(Convert, OnlyTheExpertsBecomeFp4WhereThatIsAsked) {
