@@ -8,6 +8,18 @@ namespace flyover::autograd {
 
 using tensor::MemoryKind;
 
+void round_value(tensor::Stream& stream, const Parameter& parameter) {
+  if (!parameter.rounds_to_fp4) {
+    return;
+  }
+  const auto rows = [](const Tensor& tensor) {
+    const std::int64_t width = tensor.size(tensor.shape().rank() - 1);
+    return tensor.reshape({width == 0 ? 0 : tensor.elements() / width, width});
+  };
+  const Tensor& source = parameter.master.defined() ? parameter.master : parameter.value;
+  stream.launch(kernels::RoundToFp4{rows(source).view(), rows(parameter.value).view()});
+}
+
 ParameterId ParameterSet::add(ParameterSpec spec) {
   std::int64_t elements = 0;
   for (const CheckpointSlice& slice : spec.slices) {
@@ -19,7 +31,7 @@ ParameterId ParameterSet::add(ParameterSpec spec) {
               spec.shape.elements());
   base::check(names_.insert(spec.name).second, "two parameters are called {}", spec.name);
   const bool trainable = spec.has_gradient();
-  parameters_.push_back({std::move(spec), {}, {}, {}, trainable});
+  parameters_.push_back({std::move(spec), {}, {}, {}, trainable, false});
   return static_cast<ParameterId>(parameters_.size() - 1);
 }
 
@@ -44,9 +56,16 @@ void ParameterSet::allocate(tensor::Stream& stream, DType compute, ParameterUse 
     if (use == ParameterUse::kInference || !parameter.trainable) {
       continue;
     }
-    parameter.master =
-        type == exact ? parameter.value : stream.empty(parameter.spec.shape, exact, MemoryKind::kWeights);
+    parameter.master = type == exact && !parameter.rounds_to_fp4
+                           ? parameter.value
+                           : stream.empty(parameter.spec.shape, exact, MemoryKind::kWeights);
     parameter.gradient = stream.zeros(parameter.spec.shape, exact, MemoryKind::kGradients);
+  }
+}
+
+void ParameterSet::round_values(tensor::Stream& stream) const {
+  for (const Parameter& parameter : parameters_) {
+    round_value(stream, parameter);
   }
 }
 

@@ -79,11 +79,19 @@ struct ParameterSpec {
 struct Parameter {
   ParameterSpec spec;
   Tensor value;   ///< [shape] bf16 | f32 | i32: what kernels read
-  Tensor master;  ///< [shape] f32; the same storage as `value` when computing in f32, undefined when not training
+  Tensor master;  ///< [shape] f32; the same storage as `value` when computing in f32 (unless `value` is rounded),
+                  ///< undefined when not training
   Tensor
       gradient;  ///< [shape] f32, accumulated over the micro-batches of a step; undefined when frozen or not training
   bool trainable = false;
+  /// Quantisation-aware training: the value is the master rounded to FP4 (kernels::RoundToFp4), which the master's
+  /// gradient does not see. Set before allocating.
+  bool rounds_to_fp4 = false;
 };
+
+/// value = master (or the value itself, where there is no master) rounded to FP4, for a parameter that does so: after
+/// every change of the master.
+void round_value(tensor::Stream& stream, const Parameter& parameter);
 
 /// Which copies of the parameters exist.
 enum class ParameterUse : std::uint8_t { kInference, kTraining };
@@ -101,9 +109,11 @@ class ParameterSet {
   /// Number of elements of all parameters; tables of indices are none.
   std::int64_t elements() const;
 
-  /// Allocates values (undefined contents) in `compute`, and for training masters where `compute` is not f32, and
-  /// gradients of the parameters whose `trainable` is set.
+  /// Allocates values (undefined contents) in `compute`, and for training masters where `compute` is not f32 or the
+  /// value is rounded, and gradients of the parameters whose `trainable` is set.
   void allocate(tensor::Stream& stream, DType compute, ParameterUse use);
+  /// round_value for all.
+  void round_values(tensor::Stream& stream) const;
   /// Sets all gradients to zero.
   void zero_gradients(tensor::Stream& stream);
 

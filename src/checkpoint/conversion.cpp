@@ -28,17 +28,51 @@ std::vector<std::int64_t> shape_of(const CheckpointSlice& slice) {
   return {sizes.begin(), sizes.end()};
 }
 
-/// The model of the source with the names of the result.
-std::unique_ptr<models::LanguageModel> make_target_model(const ModelDirectory& source, ConvertNames names,
-                                                         const ModelDirectory* like) {
-  const std::string where = config_source(source);
+/// The type that config.json names for plain weights, of those that are written.
+TensorType named_type(const ModelDirectory& directory) {
+  const Json& config = directory.config();
+  const char* const key = config.contains("dtype") ? "dtype" : "torch_dtype";
+  const std::string type = base::get_string(config, key, config_source(directory), "bfloat16");
+  return type == "float32" ? TensorType::kF32 : type == "float16" ? TensorType::kF16 : TensorType::kBf16;
+}
+
+/// The type of weights that are neither quantised nor exact.
+TensorType plain_type(const ModelDirectory& source, ConvertTo to) {
+  const bool wide = to == ConvertTo::kF32 || (to == ConvertTo::kFp4Experts && named_type(source) == TensorType::kF32);
+  return wide ? TensorType::kF32 : TensorType::kBf16;
+}
+
+/// config.json of the result.
+Json target_config(const ModelDirectory& source, ConvertTo to, const ModelDirectory* like) {
+  Json config = source.config();
+  TensorType plain = plain_type(source, to);
+  Json storage = Json::object();
   if (like != nullptr) {
-    return models::make_model(source.config(), where, stored_names(*like));
+    storage = like->config();
+    plain = named_type(*like);
+  } else if (to == ConvertTo::kFp4Experts) {
+    storage["expert_dtype"] = "fp4";
+  } else if (to == ConvertTo::kFp8 || to == ConvertTo::kFp4) {
+    storage = quantised_storage_keys(to == ConvertTo::kFp4);
+  }
+  set_storage(config, plain, storage);
+  return config;
+}
+
+/// The model of the result. Of the result's configuration it takes what may change the computation: experts in FP4
+/// change how indexers compute, which not all can.
+std::unique_ptr<models::LanguageModel> make_target_model(const ModelDirectory& source, const Json& result,
+                                                         ConvertNames names, const ModelDirectory* like) {
+  Json config = source.config();
+  config["expert_dtype"] = result.value("expert_dtype", Json());
+  const std::string where = fmt::format("{}, as it would be converted", config_source(source));
+  if (like != nullptr) {
+    return models::make_model(config, where, stored_names(*like));
   }
   if (names == ConvertNames::kSource) {
-    return models::make_model(source.config(), where, stored_names(source));
+    return models::make_model(config, where, stored_names(source));
   }
-  const std::string family = base::get_string(source.config(), "model_type", where);
+  const std::string family = base::get_string(config, "model_type", where);
   base::require(family == "deepseek_v4", "--names: only deepseek_v4 has several sets of names, not {}", family);
   using models::deepseek_v4::NameStyle;
   const NameStyle style = names == ConvertNames::kPublished ? NameStyle::kPublished : NameStyle::kTransformers;
@@ -46,7 +80,7 @@ std::unique_ptr<models::LanguageModel> make_target_model(const ModelDirectory& s
   const bool prediction = std::any_of(tensors.begin(), tensors.end(), [](const ModelTensor& tensor) {
     return tensor.entry->name.ends_with("mtp.0.e_proj.weight");
   });
-  return models::make_model(source.config(), where, models::deepseek_v4::stored_names_of(style, prediction));
+  return models::make_model(config, where, models::deepseek_v4::stored_names_of(style, prediction));
 }
 
 /// The rows of a parameter's slices in the source that make up a slice of the result.
@@ -79,9 +113,11 @@ std::map<std::string, WeightFormat, std::less<>> published_formats(const ModelDi
                 source.path().string());
   std::map<std::string, WeightFormat, std::less<>> formats;
   for (const models::ReleasedWeight& weight : released) {
-    if (weight.stored == models::ReleasedAs::kFp8 || weight.stored == models::ReleasedAs::kFp4) {
-      const bool fp4 = weight.stored == models::ReleasedAs::kFp4 && to == ConvertTo::kFp4;
-      formats[weight.name] = fp4 ? WeightFormat::kFp4 : WeightFormat::kFp8;
+    const bool is_fp4 = weight.stored == models::ReleasedAs::kFp4;
+    if (is_fp4 && to != ConvertTo::kFp8) {
+      formats[weight.name] = WeightFormat::kFp4;
+    } else if (to != ConvertTo::kFp4Experts && (is_fp4 || weight.stored == models::ReleasedAs::kFp8)) {
+      formats[weight.name] = WeightFormat::kFp8;
     }
   }
   return formats;
@@ -91,8 +127,8 @@ std::map<std::string, WeightFormat, std::less<>> published_formats(const ModelDi
 class StorageRule {
  public:
   StorageRule(const ModelDirectory& source, ConvertTo to, const ModelDirectory* like, const models::StoredNames& names)
-      : to_(to), like_(like) {
-    if (like == nullptr && (to == ConvertTo::kFp8 || to == ConvertTo::kFp4)) {
+      : plain_(plain_type(source, to)), like_(like) {
+    if (like == nullptr && to != ConvertTo::kBf16 && to != ConvertTo::kF32) {
       formats_ = published_formats(source, names, to);
     }
   }
@@ -111,7 +147,7 @@ class StorageRule {
       if (format != formats_.end()) {
         weight.storage = quantised_storage(weight.name, format->second);
       } else {
-        weight.storage.elements = to_ == ConvertTo::kF32 ? TensorType::kF32 : TensorType::kBf16;
+        weight.storage.elements = plain_;
         const bool merged = weight.shape.size() > 2 && !formats_.empty();
         base::require(!merged,
                       "the weight {} has the experts of a layer merged, which are not published quantised: "
@@ -143,27 +179,10 @@ class StorageRule {
                   quote(weight.name), name_of(type));
   }
 
-  ConvertTo to_;
+  TensorType plain_;
   const ModelDirectory* like_;
   std::map<std::string, WeightFormat, std::less<>> formats_;
 };
-
-std::string target_config(const ModelDirectory& source, ConvertTo to, const ModelDirectory* like) {
-  Json config = source.config();
-  TensorType plain = to == ConvertTo::kF32 ? TensorType::kF32 : TensorType::kBf16;
-  Json storage = Json::object();
-  if (like != nullptr) {
-    storage = like->config();
-    const std::string where = config_source(*like);
-    const std::string type =
-        base::get_string(storage, storage.contains("dtype") ? "dtype" : "torch_dtype", where, "bfloat16");
-    plain = type == "float32" ? TensorType::kF32 : type == "float16" ? TensorType::kF16 : TensorType::kBf16;
-  } else if (to == ConvertTo::kFp8 || to == ConvertTo::kFp4) {
-    storage = quantised_storage_keys(to == ConvertTo::kFp4);
-  }
-  set_storage(config, plain, storage);
-  return config.dump(2) + "\n";
-}
 
 void add_copies(const ModelDirectory& like, const models::LanguageModel& model, Conversion& conversion) {
   for (const ModelTensor& tensor : like.tensors()) {
@@ -192,14 +211,15 @@ models::StoredNames names_of(const models::LanguageModel& model) {
 Conversion plan_conversion(const ModelDirectory& source, ConvertTo to, ConvertNames names, const ModelDirectory* like) {
   const auto model = models::make_model(source.config(), config_source(source), stored_names(source));
   const std::vector<MatchedSlice> matched = match_weights(source, *model);
-  const auto target = make_target_model(source, names, like);
+  const Json config = target_config(source, to, like);
+  const auto target = make_target_model(source, config, names, like);
   const std::vector<Parameter>& from = model->parameters().all();
   const std::vector<Parameter>& into = target->parameters().all();
   base::require(from.size() == into.size(), "{}: only one of it and {} has a prediction block",
                 like == nullptr ? "" : like->path().string(), source.path().string());
   const StorageRule rule(source, to, like, names_of(*target));
   Conversion conversion;
-  conversion.config = target_config(source, to, like);
+  conversion.config = config.dump(2) + "\n";
   std::span<const MatchedSlice> rest = matched;
   for (std::size_t i = 0; i < from.size(); ++i) {
     base::check(from[i].spec.shape == into[i].spec.shape, "{} and {} are not the same parameter", from[i].spec.name,

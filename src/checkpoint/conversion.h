@@ -18,7 +18,10 @@ enum class ConvertTo : std::uint8_t {
   kBf16,  ///< all plain; what must be exact (see autograd::ParameterStorage) stays F32
   kF32,   ///< likewise
   kFp8,   ///< as the family's published checkpoint, FP8 where that has FP4
-  kFp4    ///< as the family's published checkpoint
+  kFp4,   ///< as the family's published checkpoint
+  /// FP4 where the published checkpoint has that, the rest plain in the source's type (f32 where its config.json says
+  /// so, else bf16): the weights of quantisation-aware training, exactly.
+  kFp4Experts
 };
 
 /// The names of a conversion.

@@ -96,6 +96,7 @@ void load_weights(const ModelDirectory& directory, models::LanguageModel& model,
   for (const MatchedSlice& match : matched) {
     load_slice(stream, match);
   }
+  model.parameters().round_values(stream);
 }
 
 void initialise_weights(models::LanguageModel& model, tensor::Stream& stream, std::uint64_t seed, DType compute,
@@ -129,6 +130,7 @@ void initialise_weights(models::LanguageModel& model, tensor::Stream& stream, st
       stream.write(parameter.value, std::as_bytes(std::span(narrow)));
     }
   }
+  model.parameters().round_values(stream);
 }
 
 }  // namespace flyover::checkpoint

@@ -1,5 +1,7 @@
 #include "checkpoint/storage_config.h"
 
+#include <string_view>
+
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -11,10 +13,11 @@ void set_storage(base::Json& config, TensorType plain, const base::Json& storage
   base::check(plain == TensorType::kF32 || plain == TensorType::kF16 || plain == TensorType::kBf16,
               "weights of type {}", name_of(plain));
   config[config.contains("dtype") ? "dtype" : "torch_dtype"] = name;
+  const bool quantised = storage.contains("quantization_config");
   for (const char* const key : {"quantization_config", "expert_dtype"}) {
     if (storage.contains(key)) {
       config[key] = storage[key];
-    } else {
+    } else if (quantised || key != std::string_view("expert_dtype")) {
       config.erase(key);
     }
   }

@@ -7,7 +7,10 @@
 namespace flyover::checkpoint {
 
 /// Makes `config` tell that plain weights are of type `plain` (as "dtype" if it has that, else "torch_dtype"), and
-/// takes "quantization_config" and "expert_dtype" from `storage`: where that has none, `config` loses its own.
+/// takes "quantization_config" and "expert_dtype" from `storage`: where that has none, `config` loses its own. But
+/// where `storage` is all plain, "expert_dtype" stays: it also says how the model was trained, and with it how its
+/// indexers compute (see models::deepseek_v4::Config), which no writing of weights changes. Beside a
+/// "quantization_config" it must not stay, because other programs would take experts in FP8 for FP4.
 void set_storage(base::Json& config, TensorType plain, const base::Json& storage);
 
 /// The two keys for FP8 weights in blocks of 128 x 128 with ue8m0 scales, as DeepSeek-V4 is published; with FP4 experts

@@ -18,8 +18,11 @@ namespace {
 using checkpoint::ConvertNames;
 using checkpoint::ConvertTo;
 
-const std::map<std::string, ConvertTo> kTargets = {
-    {"bf16", ConvertTo::kBf16}, {"f32", ConvertTo::kF32}, {"fp8", ConvertTo::kFp8}, {"fp4", ConvertTo::kFp4}};
+const std::map<std::string, ConvertTo> kTargets = {{"bf16", ConvertTo::kBf16},
+                                                   {"f32", ConvertTo::kF32},
+                                                   {"fp8", ConvertTo::kFp8},
+                                                   {"fp4", ConvertTo::kFp4},
+                                                   {"fp4-experts", ConvertTo::kFp4Experts}};
 const std::map<std::string, ConvertNames> kNames = {{"source", ConvertNames::kSource},
                                                     {"published", ConvertNames::kPublished},
                                                     {"transformers", ConvertNames::kTransformers}};
@@ -51,8 +54,9 @@ void add_convert(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand("convert", "Write a model directory with other types, formats or names");
   command->add_option("source", options->source, "Model directory")->required();
   command->add_option("target", options->target, "Model directory to write; it does not exist yet")->required();
-  CLI::Option* to =
-      command->add_option("--to", options->to, "bf16, f32, or as the model is published: fp4, fp8 (experts too)");
+  CLI::Option* to = command->add_option(
+      "--to", options->to,
+      "bf16, f32, as the model is published: fp4, fp8 (experts too), or fp4-experts (the rest stays plain)");
   to->check(CLI::IsMember(kTargets));
   CLI::Option* names =
       command->add_option("--names", options->names, "source, published or transformers (DeepSeek-V4)");

@@ -17,6 +17,7 @@
 #include "kernels/muon.h"
 #include "kernels/norm.h"
 #include "kernels/optimizer.h"
+#include "kernels/quantisation.h"
 #include "kernels/rope.h"
 #include "kernels/router.h"
 #include "kernels/rows.h"
@@ -40,7 +41,7 @@ using AllKernels =
                StreamCollapse, StreamCollapseBackward, StreamExpand, StreamExpandBackward, CompressForward,
                CompressBackward, CompressPositionGradient, SharedAttentionForward, SharedAttentionBackward,
                IndexerSelect, IndexerTarget, IndexerLoss, MuonMomentum, NormaliseMatrices, GramMatrices,
-               LinearCombination, MuonUpdate, JoinHeads, JoinHeadsBackward>;
+               LinearCombination, MuonUpdate, JoinHeads, JoinHeadsBackward, RoundToFp4, Hadamard>;
 
 inline constexpr std::size_t kKernelCount = AllKernels::kCount;
 

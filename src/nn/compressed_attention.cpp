@@ -9,6 +9,7 @@
 #include "ops/elementwise.h"
 #include "ops/linear.h"
 #include "ops/norm.h"
+#include "ops/quantisation.h"
 
 namespace flyover::nn {
 namespace {
@@ -31,6 +32,12 @@ void append_slots(std::vector<std::int32_t>& rows, std::int64_t entry, Compressi
       rows.push_back(window < 0 ? -1 : narrow(row_of(window * kind.ratio + i)));
     }
   }
+}
+
+/// Heads of this width as FP4 holds them. The transform spreads what sticks out over its head; queries and keys share
+/// it, so that their products would not change without the rounding.
+Variable as_fp4(Tape& tape, const Variable& x, std::int64_t width) {
+  return ops::round_to_fp4(tape, ops::hadamard(tape, x, width));
 }
 
 /// Fills rows of a cache with what this batch adds.
@@ -105,6 +112,9 @@ Variable Compressor::operator()(Tape& tape, const Variable& x, const Compression
   const Variable pooled = ops::compress(tape, value_rows, gate_rows, position_bias, tables.rows, x.value.dtype());
   Variable entries = ops::rotate(tape, norm(tape, pooled), tables.entry_angles,
                                  {width, width - rotated, kernels::RopePairing::kInterleaved, false});
+  if (fp4) {
+    entries = as_fp4(tape, entries, width);
+  }
   if (cache == nullptr) {
     return entries;
   }
@@ -147,6 +157,9 @@ Variable CompressedAttention::operator()(Tape& tape, const Variable& x, const To
     inputs.heads = indexer->heads;
     inputs.q = ops::rotate(tape, indexer->query(tape, constant(compressed_query)), angles,
                            {width, width - indexer->compressor.rotated, kernels::RopePairing::kInterleaved, false});
+    if (indexer->compressor.fp4) {
+      inputs.q = as_fp4(tape, inputs.q, width);
+    }
     inputs.k = indexer->compressor(tape, constant(x), tables, cache != nullptr ? &cache->indexer : nullptr);
     inputs.weights = ops::scale(tape, ops::exact_linear(tape, constant(x), indexer->weights), scale);
     selection = select(tape, inputs, tables, learns);

@@ -63,13 +63,15 @@ struct Compressor {
   RmsNorm norm;
   std::int64_t width = 0;
   std::int64_t rotated = 0;  ///< the last dimensions
+  bool fp4 = false;          ///< entries are transformed (Hadamard) and rounded to FP4
 
   /// In training the entries of the batch, with a cache all entries of the cache.
   Variable operator()(Tape& tape, const Variable& x, const CompressionTables& tables,
                       const CompressorCache* cache) const;
 };
 
-/// Chooses entries for each query, and learns it from the attention itself.
+/// Chooses entries for each query, and learns it from the attention itself. Where its compressor says FP4, its queries
+/// are transformed and rounded too: what the models do that were trained for FP4.
 struct Indexer {
   Linear query;         ///< [heads * width, query rank]
   ParameterId weights;  ///< [heads, hidden]

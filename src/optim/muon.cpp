@@ -70,6 +70,11 @@ void MuonOptimizer::step(std::int64_t step, double factor, const Tensor& gradien
   for (const MatrixBatch& batch : batches_) {
     step_batch(batch, factor, gradient_scale);
   }
+  for (std::size_t i = 0; i < momenta_.size(); ++i) {  // a parameter's matrices may be in several batches
+    if (momenta_[i].defined()) {
+      autograd::round_value(stream_, parameters_.all()[i]);
+    }
+  }
   adamw_.step(step, factor, gradient_scale);
 }
 
@@ -94,7 +99,7 @@ void MuonOptimizer::step_batch(const MatrixBatch& batch, double factor, const Te
     kernels::MuonUpdate update;
     update.direction = standing(pair.value.rows(done, count), stack);
     update.weight = stack.of(parameter.master, first, count).view();
-    if (parameter.value.dtype() != parameter.master.dtype()) {
+    if (parameter.value.dtype() != parameter.master.dtype() && !parameter.rounds_to_fp4) {
       update.parameter = stack.of(parameter.value, first, count).view();
     }
     update.learning_rate = static_cast<float>(settings_[stack.parameter].learning_rate * factor);

@@ -62,7 +62,7 @@ void AdamWOptimizer::step(std::int64_t step, double factor, const Tensor& gradie
     update.weight = flat(parameter.master).view();
     update.first_moment = flat(moments_[i].first).view();
     update.second_moment = flat(moments_[i].second).view();
-    if (parameter.value.dtype() != parameter.master.dtype()) {
+    if (parameter.value.dtype() != parameter.master.dtype() && !parameter.rounds_to_fp4) {
       update.parameter = flat(parameter.value).view();
     }
     update.learning_rate = static_cast<float>(settings_[i].learning_rate * factor);
@@ -73,6 +73,7 @@ void AdamWOptimizer::step(std::int64_t step, double factor, const Tensor& gradie
     update.correction1 = correction1;
     update.correction2 = correction2;
     stream_.launch(update);
+    autograd::round_value(stream_, parameter);
   }
 }
 

@@ -14,6 +14,7 @@
 #include "devices/cpu/device.h"
 #include "devices/reference/device.h"
 #include "devices/reference/families.h"
+#include "models/fp4_experts.h"
 
 namespace flyover::posttrain {
 namespace {
@@ -143,6 +144,7 @@ trainer::MemoryPlan plan_stage(const recipe::Recipe& recipe, const recipe::Stage
   request.step = step_options(stage);
   request.optimizer = optimizer_choice(stage.optimizer);
   request.frozen = decide_parameters(model->parameters(), stage).frozen;
+  request.fp4_experts = stage.quantisation_aware == recipe::QuantisationAware::kFp4;
   request.micro_batch = largest_micro_batch(*prepared.plan, micro_batch_tokens);
   request.like = kernel_table(recipe);
   request.threads = threads_of(recipe);
@@ -207,6 +209,20 @@ std::unique_ptr<devices::Device> make_device(const recipe::Recipe& recipe) {
     return devices::reference::make_device();
   }
   return devices::cpu::make_device(threads_of(recipe), instruction_set(recipe));
+}
+
+std::unique_ptr<models::LanguageModel> make_stage_model(const StartingModel& start, const recipe::Stage& stage) {
+  auto model = make_model(start);
+  if (stage.quantisation_aware == recipe::QuantisationAware::kFp4) {
+    models::round_experts_to_fp4(*model);
+  }
+  return model;
+}
+
+void adapt_config(StartingModel& start, const recipe::Stage& stage) {
+  if (stage.quantisation_aware == recipe::QuantisationAware::kFp4) {
+    *start.config = models::trained_for_fp4(*start.config, start.config_source);
+  }
 }
 
 trainer::StepOptions step_options(const recipe::Stage& stage) {
@@ -343,7 +359,8 @@ std::vector<PreparedStage> prepare_stages(recipe::Recipe& recipe) {
                        {},
                        {},
                        {}};
-    const auto model = make_model(next.start);
+    adapt_config(next.start, stage);
+    const auto model = make_stage_model(next.start, stage);
     base::require(
         stage.loss_spike.action == recipe::OnLossSpike::kContinue || model->summary().mixtures > 0,
         "stage \"{}\": loss_spike.action: roll_back needs a mixture of experts, and this {} has none: the same "

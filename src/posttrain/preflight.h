@@ -41,6 +41,12 @@ std::uint64_t required_disk(const recipe::Recipe& recipe, const std::vector<Prep
 /// Prepares every stage in order and fills in the micro-batches that the recipe leaves open. Throws Error.
 std::vector<PreparedStage> prepare_stages(recipe::Recipe& recipe);
 
+/// The model of a stage, as the recipe wants it trained.
+std::unique_ptr<models::LanguageModel> make_stage_model(const StartingModel& start, const recipe::Stage& stage);
+
+/// Changes of the configuration that the stage asks for. Throws Error for a family that has no use for them.
+void adapt_config(StartingModel& start, const recipe::Stage& stage);
+
 TemplateChoice template_choice(const recipe::Stage& stage);
 trainer::StepOptions step_options(const recipe::Stage& stage);
 optim::OptimizerChoice optimizer_choice(const recipe::Optimizer& optimizer);

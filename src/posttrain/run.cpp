@@ -108,8 +108,9 @@ std::unique_ptr<models::LanguageModel> load_model(Run& run, std::size_t index, P
   const recipe::Stage& stage = run.recipe.stages[index];
   if (index > 0) {
     prepared.start = open_model(run.model_path(index - 1), template_choice(stage));
+    adapt_config(prepared.start, stage);
   }
-  auto model = make_model(prepared.start);
+  auto model = make_stage_model(prepared.start, stage);
   const ParameterDecisions decisions = decide_parameters(model->parameters(), stage);
   for (std::size_t i = 0; i < decisions.frozen.size(); ++i) {
     model->parameters().all()[i].trainable = !decisions.frozen[i];

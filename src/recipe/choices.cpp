@@ -26,6 +26,8 @@ constexpr std::array kAlgorithms = {choice(Algorithm::kContinued, "continued"), 
 constexpr std::array kRecomputes = {choice(Recompute::kNone, "none"), choice(Recompute::kSelective, "selective"),
                                     choice(Recompute::kBlock, "block")};
 constexpr std::array kOnNonfinites = {choice(OnNonfinite::kStop, "stop"), choice(OnNonfinite::kSkip, "skip")};
+constexpr std::array kQuantisationAwares = {choice(QuantisationAware::kNone, "none"),
+                                            choice(QuantisationAware::kFp4, "fp4")};
 constexpr std::array kOptimizerNames = {
     choice(OptimizerName::kAdamW, "adamw"), choice(OptimizerName::kAdamW, "adamw_torch"),
     choice(OptimizerName::kAdamW, "adamw_torch_fused"), choice(OptimizerName::kMuon, "muon")};
@@ -63,6 +65,9 @@ std::span<const Choice> choices_of(Recompute) {
 }
 std::span<const Choice> choices_of(OnNonfinite) {
   return kOnNonfinites;
+}
+std::span<const Choice> choices_of(QuantisationAware) {
+  return kQuantisationAwares;
 }
 std::span<const Choice> choices_of(OptimizerName) {
   return kOptimizerNames;

@@ -24,6 +24,7 @@ std::span<const Choice> choices_of(Precision);
 std::span<const Choice> choices_of(Algorithm);
 std::span<const Choice> choices_of(Recompute);
 std::span<const Choice> choices_of(OnNonfinite);
+std::span<const Choice> choices_of(QuantisationAware);
 std::span<const Choice> choices_of(OptimizerName);
 std::span<const Choice> choices_of(StateType);
 std::span<const Choice> choices_of(OnLossSpike);

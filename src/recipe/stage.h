@@ -12,6 +12,7 @@ namespace flyover::recipe {
 enum class Algorithm : std::uint8_t { kContinued, kSft };
 enum class Recompute : std::uint8_t { kNone, kSelective, kBlock };
 enum class OnNonfinite : std::uint8_t { kStop, kSkip };
+enum class QuantisationAware : std::uint8_t { kNone, kFp4 };
 enum class OptimizerName : std::uint8_t { kAdamW, kMuon };
 enum class StateType : std::uint8_t { kF32, kBf16 };
 enum class OnLossSpike : std::uint8_t { kContinue, kRollBack };
@@ -153,6 +154,7 @@ struct Stage {
   Logging logging;
   Recompute recompute = Recompute::kNone;
   OnNonfinite on_nonfinite = OnNonfinite::kStop;
+  QuantisationAware quantisation_aware = QuantisationAware::kNone;
   MixtureOfExperts mixture_of_experts;
   LossSpike loss_spike;
   friend bool operator==(const Stage&, const Stage&) = default;

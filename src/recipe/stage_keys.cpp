@@ -44,6 +44,12 @@ const Section& section_of(const Stage*) {
            {.name = "on_nonfinite",
             .documentation = "What happens when the loss or a gradient is not finite: `stop` the run, or `skip` the "
                              "step and count it."}),
+       key(&Stage::quantisation_aware,
+           {.name = "quantisation_aware",
+            .documentation = "`fp4`: the forward pass sees each routed expert's weights, and the queries and keys of "
+                             "indexers, as FP4 holds them, while gradients move the f32 masters; the model written is "
+                             "one that `flyover convert --to fp4-experts` stores without loss. For families whose "
+                             "experts are published in FP4 (DeepSeek-V4)."}),
        key(&Stage::mixture_of_experts,
            {.name = "mixture_of_experts",
             .documentation = "What such a model is trained on besides the next token; other models have no use for "

@@ -33,8 +33,8 @@ constexpr std::array kAdvice = {
     Advice{"use_lora", "every parameter is trained, there are no adapters"},
     Advice{"lora_r", "every parameter is trained, there are no adapters"},
     Advice{"adapter", "every parameter is trained, there are no adapters"},
-    Advice{"load_in_4bit", "weights are trained in f32 masters, there is no quantised training"},
-    Advice{"load_in_8bit", "weights are trained in f32 masters, there is no quantised training"},
+    Advice{"load_in_4bit", "weights are trained in f32 masters; for experts in FP4 see quantisation_aware"},
+    Advice{"load_in_8bit", "weights are trained in f32 masters; for experts in FP4 see quantisation_aware"},
 };
 
 /// The paths of all mappings that have a key or alias of this name.

@@ -11,6 +11,7 @@
 #include "base/text.h"
 #include "checkpoint/model_output.h"
 #include "devices/meta/device.h"
+#include "models/fp4_experts.h"
 #include "models/language_model.h"
 #include "trainer/training_state.h"
 
@@ -24,6 +25,9 @@ MemoryPlan plan_memory(const PlanRequest& request) {
   const auto model = models::make_model(*request.config, request.config_source, request.stored);
   for (std::size_t i = 0; i < request.frozen.size(); ++i) {
     model->parameters().all()[i].trainable = !request.frozen[i];
+  }
+  if (request.fp4_experts) {
+    models::round_experts_to_fp4(*model);
   }
   model->parameters().allocate(stream, request.dtype, autograd::ParameterUse::kTraining);
   const auto optimizer =

@@ -27,6 +27,7 @@ struct PlanRequest {
   StepOptions step;
   optim::OptimizerChoice optimizer;
   std::vector<bool> frozen;      ///< per parameter; empty = none
+  bool fp4_experts = false;      ///< models::round_experts_to_fp4
   nn::PackedTokens micro_batch;  ///< the largest of the run
   devices::KernelTable like;     ///< the device whose workspaces count
   int threads = 1;

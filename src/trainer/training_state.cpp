@@ -253,6 +253,7 @@ CheckpointInfo CheckpointDirectory::load(std::int64_t step, models::LanguageMode
       stream.launch(kernels::Copy{flat(parameter.master).view(), flat(parameter.value).view()});
     }
   }
+  model.parameters().round_values(stream);
   return info;
 }
 

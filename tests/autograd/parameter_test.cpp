@@ -79,5 +79,30 @@ TEST(ParameterSet, GradientsAreSetToZero) {
   EXPECT_EQ(tests::read_doubles(machine.stream, set[id].gradient), std::vector<double>(64, 0.0));
 }
 
+TEST(ParameterSet, RoundedValuesHaveMastersOfTheirOwnAndFrozenOnesAreRoundedInPlace) {
+  tests::Machine machine(devices::reference::make_device());
+  ParameterSet set;
+  const auto blocks = [&](const std::string& name) {
+    return set.add({name, {1, 1, 32}, ParameterRole::kMatrix, {{name, {1, 1, 32}, 0}}});
+  };
+  const ParameterId trained = blocks("trained"), frozen = blocks("frozen"), plain = blocks("plain");
+  set[trained].rounds_to_fp4 = set[frozen].rounds_to_fp4 = true;
+  set[frozen].trainable = false;
+  set.allocate(machine.stream, DType::kF32, ParameterUse::kTraining);
+  EXPECT_EQ(current(machine, MemoryKind::kWeights), 4u * 32 * 4);
+  std::vector<double> values(32, 0.0), rounded(32, 0.0);
+  values[0] = rounded[0] = 6.0;
+  values[1] = 2.25;
+  rounded[1] = 2.0;
+  for (const tensor::Tensor& tensor : {set[trained].master, set[frozen].value, set[plain].value}) {
+    tests::write_doubles(machine.stream, tensor, values);
+  }
+  set.round_values(machine.stream);
+  EXPECT_EQ(tests::read_doubles(machine.stream, set[trained].value), rounded);
+  EXPECT_EQ(tests::read_doubles(machine.stream, set[trained].master), values);
+  EXPECT_EQ(tests::read_doubles(machine.stream, set[frozen].value), rounded);
+  EXPECT_EQ(tests::read_doubles(machine.stream, set[plain].value), values);
+}
+
 }  // namespace
 }  // namespace flyover::autograd

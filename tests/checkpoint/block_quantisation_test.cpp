@@ -10,7 +10,9 @@
 
 #include "base/random.h"
 #include "checkpoint/quantised_model.h"
-#include "kernels/dtype.h"
+#include "devices/cpu/device.h"
+#include "devices/reference/families.h"
+#include "kernels/all.h"
 
 namespace flyover::checkpoint {
 namespace {
@@ -302,6 +304,38 @@ TEST(BlockQuantisation, WhatIsNoFiniteNumberIsReportedWithItsBlock) {
   stored.elements[0] = std::byte{0x06};
   stored.scales[0] = std::byte{254};  // 4 * 2^127
   EXPECT_EQ(dequantise(kFp4Row, stored.elements, stored.scales, std::span(values).first(32)), 0);
+}
+
+/// What storing a block does to it is what the kernels of quantisation-aware training do to it.
+TEST(Fp4Blocks, AreWhatTheRoundingKernelsCompute) {
+  const std::vector<devices::KernelTable> tables = [] {
+    std::vector<devices::KernelTable> result = {devices::reference::kernel_table()};
+    for (const auto set : devices::cpu::available_instruction_sets()) {
+      result.push_back(devices::cpu::kernel_table(set));
+    }
+    return result;
+  }();
+  const Random random(31, RandomPurpose::kTest);
+  std::uint64_t position = 0;
+  for (int trial = 0; trial < 4000; ++trial) {
+    std::vector<float> values(32);
+    // From below the least scale to near the largest; every third block of eighths of a scale, where ties are.
+    const int exponent = static_cast<int>(random.below(position++, 260)) - 136;
+    for (float& value : values) {
+      const double number =
+          trial % 3 == 0 ? static_cast<double>(random.below(position++, 97)) / 8.0 - 6.0 : random.normal(position++);
+      value = static_cast<float>(std::ldexp(number, exponent));
+    }
+    const std::vector<float> expected = values_of(kFp4Row, quantised(kFp4Row, values));
+    for (const devices::KernelTable& table : tables) {
+      std::vector<float> found(32, -1.0f);
+      kernels::RoundToFp4 kernel{{values.data(), kernels::DType::kF32, {1, 32}, {32, 1}},
+                                 {found.data(), kernels::DType::kF32, {1, 32}, {32, 1}}};
+      kernel.check();
+      table[kernels::kernel_id<kernels::RoundToFp4>](&kernel, {});
+      ASSERT_EQ(std::memcmp(found.data(), expected.data(), sizeof(float) * 32), 0) << "trial " << trial;
+    }
+  }
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 
 #include "base/files.h"
 #include "checkpoint/handmade_files.h"
+#include "checkpoint/model_output.h"
 #include "checkpoint/model_weights.h"
 #include "checkpoint/quantised_model.h"
 #include "checkpoint/resumable_directory.h"
@@ -122,7 +123,7 @@ TEST_F(Convert, ToBf16GivesTheValuesAndKeepsWhatMustBeExact) {
   EXPECT_EQ(converted.at("layers.0.ffn.gate.tid2eid").spec.dtype, TensorType::kI64);
   const base::Json config = base::read_json_file(at("bf16") / "config.json");
   EXPECT_FALSE(config.contains("quantization_config"));
-  EXPECT_FALSE(config.contains("expert_dtype"));
+  EXPECT_EQ(config["expert_dtype"], "fp4");  // how it was trained: its indexers compute as before
   EXPECT_EQ(config["torch_dtype"], "bfloat16");
   EXPECT_EQ(config["unknown_key"], base::Json::array({1}));
   EXPECT_EQ(base::read_file(at("bf16") / "tokenizer.json"), "{\"t\": 1}");
@@ -173,6 +174,42 @@ TEST_F(Convert, Fp4ExpertsBecomeFp8WithoutLoss) {
   const base::Json config = base::read_json_file(at("fp8") / "config.json");
   EXPECT_FALSE(config.contains("expert_dtype"));
   EXPECT_EQ(config["quantization_config"]["weight_block_size"], (base::Json::array({128, 128})));
+}
+
+TEST_F(Convert, Fp4IsRefusedForIndexersThatCannotComputeSo) {
+  tests::Machine machine(devices::reference::make_device());
+  const auto model = tests::tiny_model("deepseek_v4");
+  model->parameters().allocate(machine.stream, tensor::DType::kF32, autograd::ParameterUse::kInference);
+  tests::randomise(*model, machine.stream, 1.0, 1);
+  const base::Json config = base::parse_json(tests::tiny_config("deepseek_v4"), "config.json");
+  write_model(at("plain"), config, *model, machine.stream, {});
+  for (const ConvertTo to : {ConvertTo::kFp4, ConvertTo::kFp4Experts}) {
+    EXPECT_THAT(message_of([&] { convert("plain", "out", to); }),
+                HasSubstr("as it would be converted: index_head_dim 4 must be a power of two from 32"));
+  }
+  EXPECT_EQ(entries(), 1u);
+}
+
+TEST_F(Convert, OnlyTheExpertsBecomeFp4WhereThatIsAsked) {
+  const HandmadeModel original = quantised_model(17);
+  write_handmade(at("fp4"), original);
+  convert("fp4", "bf16", ConvertTo::kBf16);
+  convert("bf16", "experts", ConvertTo::kFp4Experts);
+  const HandmadeModel converted = read_model(at("experts"));
+  expect_same_values(converted, original);
+  EXPECT_EQ(converted.at("layers.1.ffn.experts.3.w1.weight").bytes,
+            original.at("layers.1.ffn.experts.3.w1.weight").bytes);
+  EXPECT_EQ(converted.at("layers.1.attn.wq_a.weight").spec.dtype, TensorType::kBf16);
+  EXPECT_EQ(converted.at("layers.1.ffn.shared_experts.w1.weight").spec.dtype, TensorType::kBf16);
+  EXPECT_FALSE(converted.contains("layers.1.attn.wq_a.scale"));
+  base::Json config = base::read_json_file(at("experts") / "config.json");
+  EXPECT_EQ(config["expert_dtype"], "fp4");
+  EXPECT_EQ(config["torch_dtype"], "bfloat16");
+  EXPECT_FALSE(config.contains("quantization_config"));
+  convert("fp4", "f32", ConvertTo::kF32);
+  convert("f32", "f32-experts", ConvertTo::kFp4Experts);
+  EXPECT_EQ(read_model(at("f32-experts")).at("layers.1.attn.wq_a.weight").spec.dtype, TensorType::kF32);
+  EXPECT_EQ(base::read_json_file(at("f32-experts") / "config.json")["torch_dtype"], "float32");
 }
 
 TEST_F(Convert, ToTransformersNamesAndBackIsTheSameModel) {

@@ -63,7 +63,7 @@ std::string quantised_config() {
   return R"({"model_type": "deepseek_v4", "torch_dtype": "bfloat16", "vocab_size": 40, "hidden_size": 160,
     "num_hidden_layers": 3, "num_attention_heads": 4, "head_dim": 48, "qk_rope_head_dim": 8, "q_lora_rank": 24,
     "o_groups": 2, "o_lora_rank": 20, "sliding_window": 8, "compress_ratios": [0, 4, 128, 0], "index_n_heads": 2,
-    "index_head_dim": 16, "index_topk": 4, "n_routed_experts": 5, "num_experts_per_tok": 2,
+    "index_head_dim": 32, "index_topk": 4, "n_routed_experts": 5, "num_experts_per_tok": 2,
     "moe_intermediate_size": 64, "num_hash_layers": 1, "routed_scaling_factor": 1.5, "swiglu_limit": 10.0,
     "hc_mult": 2, "hc_sinkhorn_iters": 20, "rms_norm_eps": 1e-6, "num_nextn_predict_layers": 1,
     "expert_dtype": "fp4", "quantization_config": {"quant_method": "fp8", "fmt": "e4m3",

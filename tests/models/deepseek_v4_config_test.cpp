@@ -39,6 +39,16 @@ TEST(DeepSeekV4Config, RatiosThatCannotBeAreNamed) {
   EXPECT_THAT(message_of(R"({"compress_ratios": "4"})"), HasSubstr("compress_ratios"));
 }
 
+TEST(DeepSeekV4Config, IndexersTrainedForFp4NeedHeadsThatItCanHold) {
+  EXPECT_EQ(message_of(R"({"expert_dtype": "fp8"})"), "no error");
+  EXPECT_EQ(message_of(R"({"expert_dtype": "fp4", "index_head_dim": 32})"), "no error");
+  EXPECT_EQ(message_of(R"({"expert_dtype": "fp4", "compress_ratios": [0, 0, 128]})"), "no error") << "no indexer";
+  EXPECT_EQ(message_of(R"({"expert_dtype": "fp4"})"),
+            "config.json: index_head_dim 8 must be a power of two from 32 to 4096 where \"expert_dtype\" is \"fp4\"");
+  EXPECT_THAT(message_of(R"({"expert_dtype": "fp4", "index_head_dim": 96})"), HasSubstr("index_head_dim 96"));
+  EXPECT_THAT(message_of(R"({"expert_dtype": 4})"), HasSubstr("expert_dtype"));
+}
+
 TEST(DeepSeekV4Config, AListOfTheWrongLengthIsNamed) {
   for (const char* list : {"[0, 4]", "[0]", "[0, 4, 128, 0, 0]"}) {
     EXPECT_THAT(message_of(fmt::format(R"({{"compress_ratios": {}}})", list).c_str()),

@@ -11,7 +11,7 @@
 
 namespace flyover::tests {
 
-/// The families that tests of all models run on.
+/// The families that tests of all models run on; "deepseek_v4_fp4" is trained for FP4.
 std::vector<std::string> families();
 
 /// A model of a family, large enough for several attention tiles, blocks and odd edges; no storage yet.
@@ -28,8 +28,11 @@ struct Machine {
   tensor::Stream stream;
 };
 
-/// A model small enough for finite differences, with uneven sizes; no storage yet. `variant`: a family, or
-/// "llama_tied".
+/// The configuration of a model small enough for finite differences, with uneven sizes. `variant`: a family,
+/// "llama_tied", or "deepseek_v4_fp4", which is trained for FP4 (and has sizes for it).
+std::string tiny_config(const std::string& variant);
+
+/// The model of tiny_config; no storage yet. The experts of "deepseek_v4_fp4" are rounded.
 std::unique_ptr<models::LanguageModel> tiny_model(const std::string& variant);
 inline std::unique_ptr<models::LanguageModel> tiny_llama(bool tied) {
   return tiny_model(tied ? "llama_tied" : "llama");

@@ -46,7 +46,7 @@ TEST_P(Resume, ContinuingFromEveryStepGivesTheSameBits) {
 }
 
 TEST_P(Resume, MixturesTrainedByMuonContinueToTheSameBits) {
-  for (const std::string family : {"deepseek_v4", "qwen3_moe"}) {
+  for (const std::string family : {"deepseek_v4", "deepseek_v4_fp4", "qwen3_moe"}) {
     const auto make = [&](const tests::TemporaryDirectory& directory, std::int64_t steps) {
       return std::make_unique<Training>(cpu_device(), GetParam(), directory.path(), steps, family,
                                         optim::OptimizerKind::kMuon);

@@ -30,6 +30,7 @@ KernelTable kernel_table(InstructionSet set) {
   add_indexer_kernels(table, set);
   add_muon_kernels(table, set);
   add_heads_kernels(table, set);
+  add_quantisation_kernels(table, set);
   return table;
 }
 

@@ -25,5 +25,6 @@ void add_shared_attention_kernels(KernelTable& table, InstructionSet set);
 void add_indexer_kernels(KernelTable& table, InstructionSet set);
 void add_muon_kernels(KernelTable& table, InstructionSet set);
 void add_heads_kernels(KernelTable& table, InstructionSet set);
+void add_quantisation_kernels(KernelTable& table, InstructionSet set);
 
 }  // namespace flyover::devices::cpu

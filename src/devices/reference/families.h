@@ -25,6 +25,7 @@ void add_shared_attention_kernels(KernelTable& table);
 void add_indexer_kernels(KernelTable& table);
 void add_muon_kernels(KernelTable& table);
 void add_heads_kernels(KernelTable& table);
+void add_quantisation_kernels(KernelTable& table);
 
 /// All of the above.
 KernelTable kernel_table();

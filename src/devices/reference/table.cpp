@@ -23,6 +23,7 @@ KernelTable kernel_table() {
   add_indexer_kernels(table);
   add_muon_kernels(table);
   add_heads_kernels(table);
+  add_quantisation_kernels(table);
   return table;
 }
 

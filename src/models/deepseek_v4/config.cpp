@@ -155,6 +155,22 @@ void check_sizes(const Config& config, std::string_view source) {
                 config.num_nextn_predict_layers);
 }
 
+/// Models whose experts were trained for FP4 had their indexers' queries and keys rounded as well.
+bool read_fp4_indexer(const Json& config, std::string_view source, const Config& result) {
+  if (base::find_member(config, "expert_dtype", source) == nullptr ||
+      base::get_string(config, "expert_dtype", source) != "fp4") {
+    return false;
+  }
+  const std::int64_t width = result.index_head_dim;
+  const bool power_of_two = (width & (width - 1)) == 0;
+  base::require(std::none_of(result.compression.begin(), result.compression.end(),
+                             [](const nn::CompressionKind& kind) { return kind.overlap; }) ||
+                    (power_of_two && width >= kernels::kFp4BlockWidth && width <= kernels::kMaximumHadamardWidth),
+                "{}: index_head_dim {} must be a power of two from {} to {} where \"expert_dtype\" is \"fp4\"", source,
+                width, kernels::kFp4BlockWidth, kernels::kMaximumHadamardWidth);
+  return true;
+}
+
 }  // namespace
 
 Config parse_config(const Json& config, std::string_view source) {
@@ -192,6 +208,7 @@ Config parse_config(const Json& config, std::string_view source) {
   check_sizes(result, source);
   result.compression = read_compression(config, source, result.num_hidden_layers, result.num_nextn_predict_layers);
   result.hash_routing = read_hash_routing(config, source, result.num_hidden_layers);
+  result.fp4_indexer = read_fp4_indexer(config, source, result);
   read_rope_of_kinds(config, source, result);
   require_value(config, "hidden_act", R"("silu")", source);
   require_value(config, "scoring_func", R"("sqrtsoftplus")", source);

@@ -43,6 +43,7 @@ struct Config {
   double compress_rope_theta = 0.0;  ///< of the others, as is
   nn::RopeScaling compress_scaling;
   double initializer_range = 0.02;
+  bool fp4_indexer = false;  ///< trained for FP4 ("expert_dtype"): its queries and keys are rounded
 };
 
 /// Reads and validates; `source` names the file. Throws Error naming the key for a value that is missing, out of range

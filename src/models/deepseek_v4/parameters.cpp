@@ -202,6 +202,7 @@ nn::CompressedAttention Model::make_attention(std::int64_t index, const Namer& n
         linear(name("attn.indexer.wq_b.weight"), indexer.heads * config_.index_head_dim, config_.q_lora_rank);
     indexer.weights = matrix(name("attn.indexer.weights_proj.weight"), indexer.heads, hidden);
     indexer.compressor = make_compressor(name, "attn.indexer.", attention.kind, config_.index_head_dim);
+    indexer.compressor.fp4 = config_.fp4_indexer;
     for (std::size_t i = first; i < parameters_.all().size(); ++i) {
       parameters_.all()[i].spec.trained_by = TrainedBy::kIndexer;
     }

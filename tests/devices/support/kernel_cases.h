@@ -84,6 +84,8 @@ std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kerne
 std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::MuonUpdate& kernel);
 std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::JoinHeads& kernel);
 std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::JoinHeadsBackward& kernel);
+std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::RoundToFp4& kernel);
+std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::Hadamard& kernel);
 
 /// A kernel's arguments and the memory that they point to.
 template <typename Kernel>
