@@ -14,6 +14,7 @@
 #include "base/text.h"
 #include "base/threads.h"
 #include "checkpoint/model_weights.h"
+#include "checkpoint/weight_writer.h"
 #include "cli/commands.h"
 #include "cli/device_options.h"
 #include "devices/cpu/device.h"
@@ -146,6 +147,23 @@ int inspect_gradients(const Options& options) {
   return kSuccess;
 }
 
+/// What the published checkpoint of such a model holds, where the family has one.
+void print_published(const base::Json& config, const std::string& source) {
+  const auto tensors = checkpoint::released_tensors(models::released_weights(config, source));
+  if (tensors.empty()) {
+    return;
+  }
+  std::int64_t elements = 0;
+  std::uint64_t bytes = 0;
+  for (const checkpoint::TensorSpec& tensor : tensors) {
+    bytes += checkpoint::byte_count(tensor);
+    elements += static_cast<std::int64_t>(checkpoint::byte_count(tensor) / checkpoint::size_of(tensor.dtype));
+  }
+  fmt::print("published   {} stored elements in {} tensors, {} (quantised; scales counted, two FP4 codes as one)\n",
+             base::format_count(elements), base::format_count(static_cast<std::int64_t>(tensors.size())),
+             base::format_bytes(bytes));
+}
+
 int inspect_model(const Options& options) {
   const base::Json config = base::read_json_file(options.path + "/config.json");
   const auto model = models::make_model(config, options.path + "/config.json");
@@ -162,6 +180,7 @@ int inspect_model(const Options& options) {
         "active      {} (that a token meets, output layer counted, embedding not)\nexperts     {} in {} layers\n",
         base::format_count(summary.active_parameters), summary.experts, summary.mixtures);
   }
+  print_published(config, options.path + "/config.json");
   trainer::PlanRequest request;
   request.config = &config;
   request.config_source = options.path + "/config.json";

@@ -150,6 +150,30 @@ TEST(InspectModel, PrintsThePublishedParameterCountsOfDeepSeekV3) {
   EXPECT_THAT(result.output, HasSubstr("experts     256 in 59 layers\n"));
 }
 
+/// DeepSeek-V4-Pro at full size: the counts of the published files, and a whole step on the device without data.
+TEST(InspectModel, PrintsThePublishedCountsOfDeepSeekV4Pro) {
+  const TemporaryDirectory directory;
+  std::string ratios = "128, 128";
+  for (int layer = 2; layer < 61; ++layer) {
+    ratios += layer % 2 == 0 ? ", 4" : ", 128";
+  }
+  write_file(directory.path() / "config.json",
+             R"({"model_type": "deepseek_v4", "vocab_size": 129280, "hidden_size": 7168, "num_hidden_layers": 61,
+                 "num_attention_heads": 128, "head_dim": 512, "qk_rope_head_dim": 64, "q_lora_rank": 1536,
+                 "o_groups": 16, "o_lora_rank": 1024, "sliding_window": 128, "index_n_heads": 64,
+                 "index_head_dim": 128, "index_topk": 1024, "n_routed_experts": 384, "num_experts_per_tok": 6,
+                 "moe_intermediate_size": 3072, "num_hash_layers": 3, "routed_scaling_factor": 2.5, "hc_mult": 4,
+                 "expert_dtype": "fp4", "num_nextn_predict_layers": 1, "compress_ratios": [)" +
+                 ratios + ", 0]}");
+  const ProcessResult result =
+      run_flyover({"inspect", "model", directory.path().string(), "--threads", "2", "--micro-batch-tokens", "4096"});
+  ASSERT_EQ(result.exit_code, 0) << result.output;
+  EXPECT_THAT(result.output, HasSubstr("parameters  1,572,997,201,763\n"));
+  EXPECT_THAT(result.output, HasSubstr("prediction  25,840,145,979 "));
+  EXPECT_THAT(result.output, HasSubstr("active      48,852,402,019 "));
+  EXPECT_THAT(result.output, HasSubstr("published   861,608,274,846 stored elements in 145,116 tensors, 805."));
+}
+
 /// SmolLM2-135M from its configuration alone. 134,515,008 parameters are published; of those, 35,136 are weights of
 /// norms; a token of a document of 2,048 sees 1,024.5 tokens on average.
 TEST(InspectModel, PrintsFlopsPerTokenAndPeaksByKindOfAStepOnMeta) {
