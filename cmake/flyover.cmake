@@ -19,6 +19,9 @@ if(FLYOVER_SANITIZE)
   target_link_options(flyover_options INTERFACE -fsanitize=${FLYOVER_SANITIZE})
 endif()
 
+# Where running time does not matter, compiling time does: for tests and the command line.
+set(FLYOVER_COMPILE_QUICKLY $<$<CONFIG:Release>:-O1>)
+
 # flyover_library(NAME SOURCES a.cpp ... [DEPENDS lower folders ...] [LINK external targets ...])
 # One folder of src/ = one static library flyover_NAME. DEPENDS may name lower floors of the house only (a test checks it).
 function(flyover_library name)
@@ -39,6 +42,7 @@ function(flyover_test name)
   list(TRANSFORM ARG_DEPENDS PREPEND flyover_)
   target_link_libraries(${name}_tests PRIVATE flyover_test_support ${ARG_DEPENDS} ${ARG_LINK} GTest::gtest_main)
   target_include_directories(${name}_tests PRIVATE ${PROJECT_SOURCE_DIR}/tests)
+  target_compile_options(${name}_tests PRIVATE ${FLYOVER_COMPILE_QUICKLY})
   gtest_discover_tests(${name}_tests DISCOVERY_MODE PRE_TEST WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
                        PROPERTIES LABELS ${ARG_LABEL} TIMEOUT 900)
 endfunction()

@@ -1,6 +1,7 @@
 #include <charconv>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include <CLI/App.hpp>

@@ -30,11 +30,12 @@ struct AttentionForward {
   View log_sum_exp;     ///< [queries, heads] f32: log of the softmax denominator
   float scale = 1.0f;
   std::int64_t visible_pairs = 0;  ///< host-known number of (query, visible key) pairs, for the cost
-  static constexpr auto fields =
-      std::tuple(in("q", &AttentionForward::q), in("k", &AttentionForward::k), in("v", &AttentionForward::v),
-                 in("sequences", &AttentionForward::sequences), out("y", &AttentionForward::y),
-                 out("log_sum_exp", &AttentionForward::log_sum_exp), scalar("scale", &AttentionForward::scale),
-                 scalar("visible_pairs", &AttentionForward::visible_pairs));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("q", &AttentionForward::q), in("k", &AttentionForward::k), in("v", &AttentionForward::v),
+          in("sequences", &AttentionForward::sequences), out("y", &AttentionForward::y),
+          out("log_sum_exp", &AttentionForward::log_sum_exp), scalar("scale", &AttentionForward::scale),
+          scalar("visible_pairs", &AttentionForward::visible_pairs));
+  };
   void check() const;
   Cost cost() const;
 };
@@ -56,12 +57,13 @@ struct AttentionBackward {
   View dv;                ///< [tokens, kv_heads, value_dim]
   float scale = 1.0f;
   std::int64_t visible_pairs = 0;
-  static constexpr auto fields = std::tuple(
-      in("q", &AttentionBackward::q), in("k", &AttentionBackward::k), in("v", &AttentionBackward::v),
-      in("y", &AttentionBackward::y), in("log_sum_exp", &AttentionBackward::log_sum_exp),
-      in("dy", &AttentionBackward::dy), in("sequences", &AttentionBackward::sequences),
-      out("dq", &AttentionBackward::dq), out("dk", &AttentionBackward::dk), out("dv", &AttentionBackward::dv),
-      scalar("scale", &AttentionBackward::scale), scalar("visible_pairs", &AttentionBackward::visible_pairs));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("q", &AttentionBackward::q), in("k", &AttentionBackward::k), in("v", &AttentionBackward::v),
+          in("y", &AttentionBackward::y), in("log_sum_exp", &AttentionBackward::log_sum_exp),
+          in("dy", &AttentionBackward::dy), in("sequences", &AttentionBackward::sequences),
+          out("dq", &AttentionBackward::dq), out("dk", &AttentionBackward::dk), out("dv", &AttentionBackward::dv),
+          scalar("scale", &AttentionBackward::scale), scalar("visible_pairs", &AttentionBackward::visible_pairs));
+  };
   void check() const;
   Cost cost() const;
 };

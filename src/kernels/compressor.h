@@ -17,10 +17,11 @@ struct CompressForward {
   ConstView position_bias;  ///< [window, roles * width] as values; dense
   ConstView rows;           ///< [entries, roles * window] i32; dense; in each row at least one that is not negative
   View y;                   ///< [entries, width] bf16 | f32 (f64); last axis dense
-  static constexpr auto fields =
-      std::tuple(in("values", &CompressForward::values), in("gates", &CompressForward::gates),
-                 in("position_bias", &CompressForward::position_bias), in("rows", &CompressForward::rows),
-                 out("y", &CompressForward::y));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("values", &CompressForward::values), in("gates", &CompressForward::gates),
+          in("position_bias", &CompressForward::position_bias), in("rows", &CompressForward::rows),
+          out("y", &CompressForward::y));
+  };
   void check() const;
   Cost cost() const;
 };
@@ -36,11 +37,12 @@ struct CompressBackward {
   ConstView dy;             ///< [entries, width] bf16 | f32 (f64); last axis dense
   View dvalues;             ///< [tokens, roles * width] as values, overwritten; last axis dense
   View dgates;              ///< [tokens, roles * width] as values, overwritten; last axis dense
-  static constexpr auto fields =
-      std::tuple(in("values", &CompressBackward::values), in("gates", &CompressBackward::gates),
-                 in("position_bias", &CompressBackward::position_bias), in("rows", &CompressBackward::rows),
-                 in("dy", &CompressBackward::dy), out("dvalues", &CompressBackward::dvalues),
-                 out("dgates", &CompressBackward::dgates));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("values", &CompressBackward::values), in("gates", &CompressBackward::gates),
+          in("position_bias", &CompressBackward::position_bias), in("rows", &CompressBackward::rows),
+          in("dy", &CompressBackward::dy), out("dvalues", &CompressBackward::dvalues),
+          out("dgates", &CompressBackward::dgates));
+  };
   void check() const;
   Cost cost() const;
 };
@@ -52,9 +54,10 @@ struct CompressPositionGradient {
   ConstView dgates;     ///< [tokens, roles * width] f32 (f64); last axis dense
   ConstView rows;       ///< [entries, roles * window] i32; dense
   View dposition_bias;  ///< [window, roles * width] as dgates; dense
-  static constexpr auto fields =
-      std::tuple(in("dgates", &CompressPositionGradient::dgates), in("rows", &CompressPositionGradient::rows),
-                 in_out("dposition_bias", &CompressPositionGradient::dposition_bias));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("dgates", &CompressPositionGradient::dgates), in("rows", &CompressPositionGradient::rows),
+          in_out("dposition_bias", &CompressPositionGradient::dposition_bias));
+  };
   void check() const;
   Cost cost() const;
 };

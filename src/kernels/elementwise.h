@@ -10,7 +10,7 @@ struct Fill {
   static constexpr std::string_view kName = "fill";
   View y;  ///< up to rank 2, any type; last axis dense
   double value = 0.0;
-  static constexpr auto fields = std::tuple(out("y", &Fill::y), scalar("value", &Fill::value));
+  static constexpr auto fields = [](auto&& visit) { visit(out("y", &Fill::y), scalar("value", &Fill::value)); };
   void check() const;
   Cost cost() const;
 };
@@ -20,7 +20,7 @@ struct Copy {
   static constexpr std::string_view kName = "copy";
   ConstView x;  ///< [rows, width] bf16 | f32 | f64, or any type equal to that of y; last axis dense
   View y;       ///< [rows, width]; last axis dense
-  static constexpr auto fields = std::tuple(in("x", &Copy::x), out("y", &Copy::y));
+  static constexpr auto fields = [](auto&& visit) { visit(in("x", &Copy::x), out("y", &Copy::y)); };
   void check() const;
   Cost cost() const;
 };
@@ -31,7 +31,7 @@ struct Add {
   ConstView a;  ///< [rows, width] bf16 | f32; last axis dense
   ConstView b;  ///< [rows, width] as a
   View y;       ///< [rows, width] as a
-  static constexpr auto fields = std::tuple(in("a", &Add::a), in("b", &Add::b), out("y", &Add::y));
+  static constexpr auto fields = [](auto&& visit) { visit(in("a", &Add::a), in("b", &Add::b), out("y", &Add::y)); };
   void check() const;
   Cost cost() const;
 };
@@ -42,7 +42,9 @@ struct Scale {
   ConstView x;  ///< [rows, width] bf16 | f32; last axis dense
   View y;       ///< [rows, width] as x
   float factor = 1.0f;
-  static constexpr auto fields = std::tuple(in("x", &Scale::x), out("y", &Scale::y), scalar("factor", &Scale::factor));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("x", &Scale::x), out("y", &Scale::y), scalar("factor", &Scale::factor));
+  };
   void check() const;
   Cost cost() const;
 };
@@ -52,7 +54,7 @@ struct AddBias {
   static constexpr std::string_view kName = "add_bias";
   ConstView bias;  ///< [width] as y
   View y;          ///< [rows, width] bf16 | f32; last axis dense
-  static constexpr auto fields = std::tuple(in("bias", &AddBias::bias), in_out("y", &AddBias::y));
+  static constexpr auto fields = [](auto&& visit) { visit(in("bias", &AddBias::bias), in_out("y", &AddBias::y)); };
   void check() const;
   Cost cost() const;
 };
@@ -62,7 +64,7 @@ struct SumRows {
   static constexpr std::string_view kName = "sum_rows";
   ConstView x;  ///< [rows, width] bf16 | f32; last axis dense
   View sum;     ///< [width] f32
-  static constexpr auto fields = std::tuple(in("x", &SumRows::x), in_out("sum", &SumRows::sum));
+  static constexpr auto fields = [](auto&& visit) { visit(in("x", &SumRows::x), in_out("sum", &SumRows::sum)); };
   void check() const;
   Cost cost() const;
 };

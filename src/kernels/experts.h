@@ -15,10 +15,11 @@ struct ExpertSort {
   View token_of_row;         ///< [tokens * choices] i32
   View row_of_pair;          ///< [tokens, choices] i32
   std::optional<View> load;  ///< [experts] f32: grows by the number of each expert's pairs
-  static constexpr auto fields =
-      std::tuple(in("experts", &ExpertSort::experts), out("offsets", &ExpertSort::offsets),
-                 out("pair_of_row", &ExpertSort::pair_of_row), out("token_of_row", &ExpertSort::token_of_row),
-                 out("row_of_pair", &ExpertSort::row_of_pair), in_out("load", &ExpertSort::load));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("experts", &ExpertSort::experts), out("offsets", &ExpertSort::offsets),
+          out("pair_of_row", &ExpertSort::pair_of_row), out("token_of_row", &ExpertSort::token_of_row),
+          out("row_of_pair", &ExpertSort::row_of_pair), in_out("load", &ExpertSort::load));
+  };
   void check() const;
   Cost cost() const;
 };
@@ -30,8 +31,10 @@ struct GatherSum {
   ConstView rows;  ///< [count, terms] i32
   View y;          ///< [count, width] as x
   bool accumulate = false;
-  static constexpr auto fields = std::tuple(in("x", &GatherSum::x), in("rows", &GatherSum::rows),
-                                            in_out("y", &GatherSum::y), scalar("accumulate", &GatherSum::accumulate));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("x", &GatherSum::x), in("rows", &GatherSum::rows), in_out("y", &GatherSum::y),
+          scalar("accumulate", &GatherSum::accumulate));
+  };
   void check() const;
   Cost cost() const;
 };
@@ -46,9 +49,10 @@ struct GroupedMatMul {
   ConstView offsets;  ///< [groups + 1] i32, rising from 0; at most rows
   View c;             ///< [rows, columns] bf16 | f32; last axis dense
   bool accumulate = false;
-  static constexpr auto fields =
-      std::tuple(in("a", &GroupedMatMul::a), in("b", &GroupedMatMul::b), in("offsets", &GroupedMatMul::offsets),
-                 in_out("c", &GroupedMatMul::c), scalar("accumulate", &GroupedMatMul::accumulate));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("a", &GroupedMatMul::a), in("b", &GroupedMatMul::b), in("offsets", &GroupedMatMul::offsets),
+          in_out("c", &GroupedMatMul::c), scalar("accumulate", &GroupedMatMul::accumulate));
+  };
   void check() const;
   Cost cost() const;
 };
@@ -62,9 +66,10 @@ struct GroupedWeightGradient {
   ConstView b;        ///< [rows, in] as a; last axis dense
   ConstView offsets;  ///< [groups + 1] i32
   View c;             ///< [groups, out, in] f32
-  static constexpr auto fields =
-      std::tuple(in("a", &GroupedWeightGradient::a), in("b", &GroupedWeightGradient::b),
-                 in("offsets", &GroupedWeightGradient::offsets), in_out("c", &GroupedWeightGradient::c));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("a", &GroupedWeightGradient::a), in("b", &GroupedWeightGradient::b),
+          in("offsets", &GroupedWeightGradient::offsets), in_out("c", &GroupedWeightGradient::c));
+  };
   void check() const;
   Cost cost() const;
 };

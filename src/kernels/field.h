@@ -1,10 +1,11 @@
-// The list of a kernel's fields, written once beside its struct: checks, costs, traces and tests derive from it.
+// The list of a kernel's fields, written once beside its struct: checks, costs, traces and tests derive from it. It is
+// a generic lambda that hands them all to a visitor, not a tuple: a tuple would cost every file that only includes the
+// struct the compilation of its type.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 #include <string_view>
-#include <tuple>
 #include <type_traits>
 
 #include "kernels/view.h"
@@ -22,20 +23,20 @@ struct Field {
 };
 
 template <typename Kernel, typename Member>
-constexpr auto in(std::string_view name, Member Kernel::*member) {
-  return Field<Kernel, Member>{name, member, Role::kIn};
+constexpr Field<Kernel, Member> in(std::string_view name, Member Kernel::*member) {
+  return {name, member, Role::kIn};
 }
 template <typename Kernel, typename Member>
-constexpr auto out(std::string_view name, Member Kernel::*member) {
-  return Field<Kernel, Member>{name, member, Role::kOut};
+constexpr Field<Kernel, Member> out(std::string_view name, Member Kernel::*member) {
+  return {name, member, Role::kOut};
 }
 template <typename Kernel, typename Member>
-constexpr auto in_out(std::string_view name, Member Kernel::*member) {
-  return Field<Kernel, Member>{name, member, Role::kInOut};
+constexpr Field<Kernel, Member> in_out(std::string_view name, Member Kernel::*member) {
+  return {name, member, Role::kInOut};
 }
 template <typename Kernel, typename Member>
-constexpr auto scalar(std::string_view name, Member Kernel::*member) {
-  return Field<Kernel, Member>{name, member, Role::kScalar};
+constexpr Field<Kernel, Member> scalar(std::string_view name, Member Kernel::*member) {
+  return {name, member, Role::kScalar};
 }
 
 /// Calls visit(name, role, view) for every view of the kernel that is present; `view` is a View& or ConstView&, const
@@ -54,7 +55,7 @@ void for_each_view(Kernel& kernel, Visitor&& visit) {
       }
     }
   };
-  std::apply([&](const auto&... fields) { (one(fields), ...); }, std::remove_const_t<Kernel>::fields);
+  std::remove_const_t<Kernel>::fields([&](const auto&... fields) { (one(fields), ...); });
 }
 
 }  // namespace flyover::kernels

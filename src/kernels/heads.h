@@ -12,8 +12,9 @@ struct JoinHeads {
   ConstView own;     ///< [tokens, heads, own_width] bf16 | f32; last axis dense
   ConstView shared;  ///< [tokens, shared_width] as own; last axis dense
   View y;            ///< [tokens, heads, own_width + shared_width] as own; last axis dense
-  static constexpr auto fields =
-      std::tuple(in("own", &JoinHeads::own), in("shared", &JoinHeads::shared), out("y", &JoinHeads::y));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("own", &JoinHeads::own), in("shared", &JoinHeads::shared), out("y", &JoinHeads::y));
+  };
   void check() const;
   Cost cost() const;
 };
@@ -25,8 +26,10 @@ struct JoinHeadsBackward {
   ConstView dy;  ///< [tokens, heads, own_width + shared_width] bf16 | f32; last axis dense
   View down;     ///< [tokens, heads, own_width] as dy; last axis dense
   View dshared;  ///< [tokens, shared_width] as dy; last axis dense
-  static constexpr auto fields = std::tuple(in("dy", &JoinHeadsBackward::dy), out("down", &JoinHeadsBackward::down),
-                                            out("dshared", &JoinHeadsBackward::dshared));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("dy", &JoinHeadsBackward::dy), out("down", &JoinHeadsBackward::down),
+          out("dshared", &JoinHeadsBackward::dshared));
+  };
   void check() const;
   Cost cost() const;
 };

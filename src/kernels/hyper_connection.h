@@ -34,15 +34,16 @@ struct HyperConnectionCoefficients {
   float norm_epsilon = 1e-6f;
   float epsilon = 1e-6f;
   bool head = false;
-  static constexpr auto fields = std::tuple(
-      in("streams", &HyperConnectionCoefficients::streams), in("fn", &HyperConnectionCoefficients::fn),
-      in("base", &HyperConnectionCoefficients::base), in("scale", &HyperConnectionCoefficients::scale),
-      out("coefficients", &HyperConnectionCoefficients::coefficients),
-      out("product", &HyperConnectionCoefficients::product), out("y", &HyperConnectionCoefficients::y),
-      scalar("stream_count", &HyperConnectionCoefficients::stream_count),
-      scalar("iterations", &HyperConnectionCoefficients::iterations),
-      scalar("norm_epsilon", &HyperConnectionCoefficients::norm_epsilon),
-      scalar("epsilon", &HyperConnectionCoefficients::epsilon), scalar("head", &HyperConnectionCoefficients::head));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("streams", &HyperConnectionCoefficients::streams), in("fn", &HyperConnectionCoefficients::fn),
+          in("base", &HyperConnectionCoefficients::base), in("scale", &HyperConnectionCoefficients::scale),
+          out("coefficients", &HyperConnectionCoefficients::coefficients),
+          out("product", &HyperConnectionCoefficients::product), out("y", &HyperConnectionCoefficients::y),
+          scalar("stream_count", &HyperConnectionCoefficients::stream_count),
+          scalar("iterations", &HyperConnectionCoefficients::iterations),
+          scalar("norm_epsilon", &HyperConnectionCoefficients::norm_epsilon),
+          scalar("epsilon", &HyperConnectionCoefficients::epsilon), scalar("head", &HyperConnectionCoefficients::head));
+  };
   void check() const;
   Cost cost() const;
 };
@@ -69,21 +70,23 @@ struct HyperConnectionCoefficientsBackward {
   std::int64_t iterations = 20;
   float epsilon = 1e-6f;
   bool head = false;
-  static constexpr auto fields = std::tuple(
-      in("streams", &HyperConnectionCoefficientsBackward::streams), in("fn", &HyperConnectionCoefficientsBackward::fn),
-      in("base", &HyperConnectionCoefficientsBackward::base), in("scale", &HyperConnectionCoefficientsBackward::scale),
-      in("product", &HyperConnectionCoefficientsBackward::product),
-      in("dcoefficients", &HyperConnectionCoefficientsBackward::dcoefficients),
-      in_out("dstreams", &HyperConnectionCoefficientsBackward::dstreams),
-      out("dpreactivation", &HyperConnectionCoefficientsBackward::dpreactivation),
-      out("dproduct", &HyperConnectionCoefficientsBackward::dproduct),
-      in("dy", &HyperConnectionCoefficientsBackward::dy),
-      in("dexpanded", &HyperConnectionCoefficientsBackward::dexpanded),
-      scalar("accumulate", &HyperConnectionCoefficientsBackward::accumulate),
-      scalar("stream_count", &HyperConnectionCoefficientsBackward::stream_count),
-      scalar("iterations", &HyperConnectionCoefficientsBackward::iterations),
-      scalar("epsilon", &HyperConnectionCoefficientsBackward::epsilon),
-      scalar("head", &HyperConnectionCoefficientsBackward::head));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("streams", &HyperConnectionCoefficientsBackward::streams),
+          in("fn", &HyperConnectionCoefficientsBackward::fn), in("base", &HyperConnectionCoefficientsBackward::base),
+          in("scale", &HyperConnectionCoefficientsBackward::scale),
+          in("product", &HyperConnectionCoefficientsBackward::product),
+          in("dcoefficients", &HyperConnectionCoefficientsBackward::dcoefficients),
+          in_out("dstreams", &HyperConnectionCoefficientsBackward::dstreams),
+          out("dpreactivation", &HyperConnectionCoefficientsBackward::dpreactivation),
+          out("dproduct", &HyperConnectionCoefficientsBackward::dproduct),
+          in("dy", &HyperConnectionCoefficientsBackward::dy),
+          in("dexpanded", &HyperConnectionCoefficientsBackward::dexpanded),
+          scalar("accumulate", &HyperConnectionCoefficientsBackward::accumulate),
+          scalar("stream_count", &HyperConnectionCoefficientsBackward::stream_count),
+          scalar("iterations", &HyperConnectionCoefficientsBackward::iterations),
+          scalar("epsilon", &HyperConnectionCoefficientsBackward::epsilon),
+          scalar("head", &HyperConnectionCoefficientsBackward::head));
+  };
   void check() const;
   Cost cost() const;
 };
@@ -101,12 +104,15 @@ struct HyperConnectionWeightGradient {
   View dbase;                ///< [rows]
   View dscale;               ///< [3], head: [1]
   std::int64_t stream_count = 4;
-  static constexpr auto fields = std::tuple(
-      in("streams", &HyperConnectionWeightGradient::streams), in("product", &HyperConnectionWeightGradient::product),
-      in("dpreactivation", &HyperConnectionWeightGradient::dpreactivation),
-      in("dproduct", &HyperConnectionWeightGradient::dproduct), in_out("dfn", &HyperConnectionWeightGradient::dfn),
-      in_out("dbase", &HyperConnectionWeightGradient::dbase), in_out("dscale", &HyperConnectionWeightGradient::dscale),
-      scalar("stream_count", &HyperConnectionWeightGradient::stream_count));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("streams", &HyperConnectionWeightGradient::streams),
+          in("product", &HyperConnectionWeightGradient::product),
+          in("dpreactivation", &HyperConnectionWeightGradient::dpreactivation),
+          in("dproduct", &HyperConnectionWeightGradient::dproduct), in_out("dfn", &HyperConnectionWeightGradient::dfn),
+          in_out("dbase", &HyperConnectionWeightGradient::dbase),
+          in_out("dscale", &HyperConnectionWeightGradient::dscale),
+          scalar("stream_count", &HyperConnectionWeightGradient::stream_count));
+  };
   void check() const;
   Cost cost() const;
 };
@@ -117,9 +123,10 @@ struct StreamCollapse {
   ConstView streams;       ///< [tokens, n * width] bf16 | f32 (f64); dense
   ConstView coefficients;  ///< [tokens, rows] f32 (f64); pre comes first
   View y;                  ///< [tokens, width] as streams; last axis dense
-  static constexpr auto fields =
-      std::tuple(in("streams", &StreamCollapse::streams), in("coefficients", &StreamCollapse::coefficients),
-                 out("y", &StreamCollapse::y));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("streams", &StreamCollapse::streams), in("coefficients", &StreamCollapse::coefficients),
+          out("y", &StreamCollapse::y));
+  };
   void check() const;
   Cost cost() const;
 };
@@ -134,12 +141,13 @@ struct StreamCollapseBackward {
   View dcoefficients;      ///< [tokens, rows] as coefficients
   bool accumulate_streams = false;
   bool accumulate_coefficients = false;
-  static constexpr auto fields = std::tuple(
-      in("streams", &StreamCollapseBackward::streams), in("coefficients", &StreamCollapseBackward::coefficients),
-      in("dy", &StreamCollapseBackward::dy), in_out("dstreams", &StreamCollapseBackward::dstreams),
-      in_out("dcoefficients", &StreamCollapseBackward::dcoefficients),
-      scalar("accumulate_streams", &StreamCollapseBackward::accumulate_streams),
-      scalar("accumulate_coefficients", &StreamCollapseBackward::accumulate_coefficients));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("streams", &StreamCollapseBackward::streams), in("coefficients", &StreamCollapseBackward::coefficients),
+          in("dy", &StreamCollapseBackward::dy), in_out("dstreams", &StreamCollapseBackward::dstreams),
+          in_out("dcoefficients", &StreamCollapseBackward::dcoefficients),
+          scalar("accumulate_streams", &StreamCollapseBackward::accumulate_streams),
+          scalar("accumulate_coefficients", &StreamCollapseBackward::accumulate_coefficients));
+  };
   void check() const;
   Cost cost() const;
 };
@@ -151,9 +159,10 @@ struct StreamExpand {
   ConstView f;             ///< [tokens, width] as streams; last axis dense
   ConstView coefficients;  ///< [tokens, n (2 + n)] f32 (f64)
   View y;                  ///< [tokens, n * width] as streams
-  static constexpr auto fields =
-      std::tuple(in("streams", &StreamExpand::streams), in("f", &StreamExpand::f),
-                 in("coefficients", &StreamExpand::coefficients), out("y", &StreamExpand::y));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("streams", &StreamExpand::streams), in("f", &StreamExpand::f),
+          in("coefficients", &StreamExpand::coefficients), out("y", &StreamExpand::y));
+  };
   void check() const;
   Cost cost() const;
 };
@@ -172,14 +181,15 @@ struct StreamExpandBackward {
   bool accumulate_streams = false;
   bool accumulate_f = false;
   bool accumulate_coefficients = false;
-  static constexpr auto fields =
-      std::tuple(in("streams", &StreamExpandBackward::streams), in("f", &StreamExpandBackward::f),
-                 in("coefficients", &StreamExpandBackward::coefficients), in("dy", &StreamExpandBackward::dy),
-                 in_out("dstreams", &StreamExpandBackward::dstreams), in_out("df", &StreamExpandBackward::df),
-                 in_out("dcoefficients", &StreamExpandBackward::dcoefficients),
-                 scalar("accumulate_streams", &StreamExpandBackward::accumulate_streams),
-                 scalar("accumulate_f", &StreamExpandBackward::accumulate_f),
-                 scalar("accumulate_coefficients", &StreamExpandBackward::accumulate_coefficients));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("streams", &StreamExpandBackward::streams), in("f", &StreamExpandBackward::f),
+          in("coefficients", &StreamExpandBackward::coefficients), in("dy", &StreamExpandBackward::dy),
+          in_out("dstreams", &StreamExpandBackward::dstreams), in_out("df", &StreamExpandBackward::df),
+          in_out("dcoefficients", &StreamExpandBackward::dcoefficients),
+          scalar("accumulate_streams", &StreamExpandBackward::accumulate_streams),
+          scalar("accumulate_f", &StreamExpandBackward::accumulate_f),
+          scalar("accumulate_coefficients", &StreamExpandBackward::accumulate_coefficients));
+  };
   void check() const;
   Cost cost() const;
 };

@@ -20,11 +20,12 @@ struct IndexerSelect {
   std::optional<View> scores;  ///< [queries, limit] f32 (f64): scores of the selected, 0 after the last
   std::int64_t ratio = 4;
   std::int64_t visible_pairs = 0;  ///< (query, visible entry) pairs, for the cost
-  static constexpr auto fields =
-      std::tuple(in("q", &IndexerSelect::q), in("k", &IndexerSelect::k), in("weights", &IndexerSelect::weights),
-                 in("sequences", &IndexerSelect::sequences), out("selected", &IndexerSelect::selected),
-                 out("scores", &IndexerSelect::scores), scalar("ratio", &IndexerSelect::ratio),
-                 scalar("visible_pairs", &IndexerSelect::visible_pairs));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("q", &IndexerSelect::q), in("k", &IndexerSelect::k), in("weights", &IndexerSelect::weights),
+          in("sequences", &IndexerSelect::sequences), out("selected", &IndexerSelect::selected),
+          out("scores", &IndexerSelect::scores), scalar("ratio", &IndexerSelect::ratio),
+          scalar("visible_pairs", &IndexerSelect::visible_pairs));
+  };
   void check() const;
   Cost cost() const;
 };
@@ -43,11 +44,12 @@ struct IndexerTarget {
   View target;            ///< [tokens, limit] as log_sum_exp
   float scale = 1.0f;
   std::int64_t ratio = 4;
-  static constexpr auto fields =
-      std::tuple(in("q", &IndexerTarget::q), in("entries", &IndexerTarget::entries),
-                 in("log_sum_exp", &IndexerTarget::log_sum_exp), in("selected", &IndexerTarget::selected),
-                 in("sequences", &IndexerTarget::sequences), out("target", &IndexerTarget::target),
-                 scalar("scale", &IndexerTarget::scale), scalar("ratio", &IndexerTarget::ratio));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("q", &IndexerTarget::q), in("entries", &IndexerTarget::entries),
+          in("log_sum_exp", &IndexerTarget::log_sum_exp), in("selected", &IndexerTarget::selected),
+          in("sequences", &IndexerTarget::sequences), out("target", &IndexerTarget::target),
+          scalar("scale", &IndexerTarget::scale), scalar("ratio", &IndexerTarget::ratio));
+  };
   void check() const;
   Cost cost() const;
 };
@@ -71,13 +73,14 @@ struct IndexerLoss {
   View dweights;            ///< [tokens, heads] as weights, overwritten as dq
   float coefficient = 1.0f;
   std::int64_t ratio = 4;
-  static constexpr auto fields =
-      std::tuple(in("q", &IndexerLoss::q), in("k", &IndexerLoss::k), in("weights", &IndexerLoss::weights),
-                 in("selected", &IndexerLoss::selected), in("scores", &IndexerLoss::scores),
-                 in("target", &IndexerLoss::target), in("token_weights", &IndexerLoss::token_weights),
-                 in("sequences", &IndexerLoss::sequences), in_out("loss", &IndexerLoss::loss),
-                 out("dq", &IndexerLoss::dq), out("dk", &IndexerLoss::dk), out("dweights", &IndexerLoss::dweights),
-                 scalar("coefficient", &IndexerLoss::coefficient), scalar("ratio", &IndexerLoss::ratio));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("q", &IndexerLoss::q), in("k", &IndexerLoss::k), in("weights", &IndexerLoss::weights),
+          in("selected", &IndexerLoss::selected), in("scores", &IndexerLoss::scores),
+          in("target", &IndexerLoss::target), in("token_weights", &IndexerLoss::token_weights),
+          in("sequences", &IndexerLoss::sequences), in_out("loss", &IndexerLoss::loss), out("dq", &IndexerLoss::dq),
+          out("dk", &IndexerLoss::dk), out("dweights", &IndexerLoss::dweights),
+          scalar("coefficient", &IndexerLoss::coefficient), scalar("ratio", &IndexerLoss::ratio));
+  };
   void check() const;
   Cost cost() const;
 };

@@ -16,9 +16,11 @@ struct LogProbability {
   ConstView targets;     ///< [rows] i32
   View log_probability;  ///< [rows] f32
   float temperature = 1.0f;
-  static constexpr auto fields = std::tuple(
-      in("logits", &LogProbability::logits), in("targets", &LogProbability::targets),
-      out("log_probability", &LogProbability::log_probability), scalar("temperature", &LogProbability::temperature));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("logits", &LogProbability::logits), in("targets", &LogProbability::targets),
+          out("log_probability", &LogProbability::log_probability),
+          scalar("temperature", &LogProbability::temperature));
+  };
   void check() const;
   Cost cost() const;
 };
@@ -32,9 +34,11 @@ struct CrossEntropy {
   ConstView weights;     ///< [rows] f32: the row's weight in the loss (1 / targets of the global batch)
   View log_probability;  ///< [rows] f32
   View dlogits;          ///< [rows, vocabulary] bf16 | f32
-  static constexpr auto fields = std::tuple(
-      in("logits", &CrossEntropy::logits), in("targets", &CrossEntropy::targets), in("weights", &CrossEntropy::weights),
-      out("log_probability", &CrossEntropy::log_probability), out("dlogits", &CrossEntropy::dlogits));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("logits", &CrossEntropy::logits), in("targets", &CrossEntropy::targets),
+          in("weights", &CrossEntropy::weights), out("log_probability", &CrossEntropy::log_probability),
+          out("dlogits", &CrossEntropy::dlogits));
+  };
   void check() const;
   Cost cost() const;
 };
@@ -46,8 +50,10 @@ struct WeightedSum {
   ConstView weights;  ///< [count] f32
   View sum;           ///< [1] f32
   float factor = 1.0f;
-  static constexpr auto fields = std::tuple(in("x", &WeightedSum::x), in("weights", &WeightedSum::weights),
-                                            in_out("sum", &WeightedSum::sum), scalar("factor", &WeightedSum::factor));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("x", &WeightedSum::x), in("weights", &WeightedSum::weights), in_out("sum", &WeightedSum::sum),
+          scalar("factor", &WeightedSum::factor));
+  };
   void check() const;
   Cost cost() const;
 };

@@ -17,8 +17,9 @@ struct MatMul {
   ConstView b;              ///< [columns, depth] as a; one of the two strides is 1
   View c;                   ///< [rows, columns] bf16 | f32; last axis dense
   bool accumulate = false;  ///< add to c instead of overwriting it
-  static constexpr auto fields = std::tuple(in("a", &MatMul::a), in("b", &MatMul::b), in_out("c", &MatMul::c),
-                                            scalar("accumulate", &MatMul::accumulate));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("a", &MatMul::a), in("b", &MatMul::b), in_out("c", &MatMul::c), scalar("accumulate", &MatMul::accumulate));
+  };
   void check() const;
   Cost cost() const;
 };

@@ -15,9 +15,10 @@ struct SwiGluForward {
   View y;             ///< [rows, width] as gate_up
   std::optional<ConstView> row_weights = std::nullopt;  ///< [rows] f32 (f64); absent = 1
   float limit = std::numeric_limits<float>::infinity();
-  static constexpr auto fields =
-      std::tuple(in("gate_up", &SwiGluForward::gate_up), out("y", &SwiGluForward::y),
-                 in("row_weights", &SwiGluForward::row_weights), scalar("limit", &SwiGluForward::limit));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("gate_up", &SwiGluForward::gate_up), out("y", &SwiGluForward::y),
+          in("row_weights", &SwiGluForward::row_weights), scalar("limit", &SwiGluForward::limit));
+  };
   void check() const;
   Cost cost() const;
 };
@@ -33,10 +34,11 @@ struct SwiGluBackward {
   std::optional<ConstView> row_weights = std::nullopt;  ///< [rows] f32 (f64)
   std::optional<View> drow_weights = std::nullopt;      ///< [rows] as row_weights; present with them
   float limit = std::numeric_limits<float>::infinity();
-  static constexpr auto fields =
-      std::tuple(in("gate_up", &SwiGluBackward::gate_up), in("dy", &SwiGluBackward::dy),
-                 out("dgate_up", &SwiGluBackward::dgate_up), in("row_weights", &SwiGluBackward::row_weights),
-                 out("drow_weights", &SwiGluBackward::drow_weights), scalar("limit", &SwiGluBackward::limit));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("gate_up", &SwiGluBackward::gate_up), in("dy", &SwiGluBackward::dy),
+          out("dgate_up", &SwiGluBackward::dgate_up), in("row_weights", &SwiGluBackward::row_weights),
+          out("drow_weights", &SwiGluBackward::drow_weights), scalar("limit", &SwiGluBackward::limit));
+  };
   void check() const;
   Cost cost() const;
 };

@@ -15,10 +15,11 @@ struct MuonMomentum {
   View momentum;             ///< [matrices, elements] f32 | bf16; last axis dense
   View direction;            ///< [matrices, elements] f32 | bf16; last axis dense
   float mu = 0.95f;
-  static constexpr auto fields =
-      std::tuple(in("gradient", &MuonMomentum::gradient), in("gradient_scale", &MuonMomentum::gradient_scale),
-                 in_out("momentum", &MuonMomentum::momentum), out("direction", &MuonMomentum::direction),
-                 scalar("mu", &MuonMomentum::mu));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("gradient", &MuonMomentum::gradient), in("gradient_scale", &MuonMomentum::gradient_scale),
+          in_out("momentum", &MuonMomentum::momentum), out("direction", &MuonMomentum::direction),
+          scalar("mu", &MuonMomentum::mu));
+  };
   void check() const;
   Cost cost() const;
 };
@@ -29,7 +30,9 @@ struct NormaliseMatrices {
   static constexpr std::string_view kName = "normalise_matrices";
   ConstView x;  ///< [matrices, rows, columns] bf16 | f32; last axis dense
   View y;       ///< [matrices, rows, columns] as x; the stride of one of the last two axes is 1
-  static constexpr auto fields = std::tuple(in("x", &NormaliseMatrices::x), out("y", &NormaliseMatrices::y));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("x", &NormaliseMatrices::x), out("y", &NormaliseMatrices::y));
+  };
   void check() const;
   Cost cost() const;
 };
@@ -40,7 +43,7 @@ struct GramMatrices {
   static constexpr std::string_view kName = "gram_matrices";
   ConstView a;  ///< [matrices, rows, depth] bf16 | f32; last axis dense
   View c;       ///< [matrices, rows, rows] as a; last axis dense
-  static constexpr auto fields = std::tuple(in("a", &GramMatrices::a), out("c", &GramMatrices::c));
+  static constexpr auto fields = [](auto&& visit) { visit(in("a", &GramMatrices::a), out("c", &GramMatrices::c)); };
   void check() const;
   /// Operations of the half on and below the diagonal.
   Cost cost() const;
@@ -54,9 +57,10 @@ struct LinearCombination {
   View y;       ///< [rows, width] as x; last axis dense
   float alpha = 1.0f;
   float beta = 1.0f;
-  static constexpr auto fields =
-      std::tuple(in("x", &LinearCombination::x), in("z", &LinearCombination::z), out("y", &LinearCombination::y),
-                 scalar("alpha", &LinearCombination::alpha), scalar("beta", &LinearCombination::beta));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("x", &LinearCombination::x), in("z", &LinearCombination::z), out("y", &LinearCombination::y),
+          scalar("alpha", &LinearCombination::alpha), scalar("beta", &LinearCombination::beta));
+  };
   void check() const;
   Cost cost() const;
 };
@@ -71,10 +75,11 @@ struct MuonUpdate {
   float learning_rate = 0.0f;
   float weight_decay = 0.0f;
   float scale = 1.0f;
-  static constexpr auto fields =
-      std::tuple(in("direction", &MuonUpdate::direction), in_out("weight", &MuonUpdate::weight),
-                 out("parameter", &MuonUpdate::parameter), scalar("learning_rate", &MuonUpdate::learning_rate),
-                 scalar("weight_decay", &MuonUpdate::weight_decay), scalar("scale", &MuonUpdate::scale));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("direction", &MuonUpdate::direction), in_out("weight", &MuonUpdate::weight),
+          out("parameter", &MuonUpdate::parameter), scalar("learning_rate", &MuonUpdate::learning_rate),
+          scalar("weight_decay", &MuonUpdate::weight_decay), scalar("scale", &MuonUpdate::scale));
+  };
   void check() const;
   Cost cost() const;
 };

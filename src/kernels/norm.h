@@ -13,9 +13,10 @@ struct RmsNormForward {
   View y;                           ///< [rows, width] as x
   View rstd;                        ///< [rows] f32
   float epsilon = 0.0f;
-  static constexpr auto fields =
-      std::tuple(in("x", &RmsNormForward::x), in("weight", &RmsNormForward::weight), out("y", &RmsNormForward::y),
-                 out("rstd", &RmsNormForward::rstd), scalar("epsilon", &RmsNormForward::epsilon));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("x", &RmsNormForward::x), in("weight", &RmsNormForward::weight), out("y", &RmsNormForward::y),
+          out("rstd", &RmsNormForward::rstd), scalar("epsilon", &RmsNormForward::epsilon));
+  };
   void check() const;
   Cost cost() const;
 };
@@ -29,10 +30,11 @@ struct RmsNormBackward {
   ConstView dy;                     ///< [rows, width] as x
   View dx;                          ///< [rows, width] as x
   bool accumulate = false;          ///< add to dx instead of overwriting it
-  static constexpr auto fields =
-      std::tuple(in("x", &RmsNormBackward::x), in("weight", &RmsNormBackward::weight),
-                 in("rstd", &RmsNormBackward::rstd), in("dy", &RmsNormBackward::dy), in_out("dx", &RmsNormBackward::dx),
-                 scalar("accumulate", &RmsNormBackward::accumulate));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("x", &RmsNormBackward::x), in("weight", &RmsNormBackward::weight), in("rstd", &RmsNormBackward::rstd),
+          in("dy", &RmsNormBackward::dy), in_out("dx", &RmsNormBackward::dx),
+          scalar("accumulate", &RmsNormBackward::accumulate));
+  };
   void check() const;
   Cost cost() const;
 };
@@ -44,9 +46,10 @@ struct RmsNormWeightGradient {
   ConstView rstd;  ///< [rows] f32
   ConstView dy;    ///< [rows, width] as x
   View dweight;    ///< [width] f32
-  static constexpr auto fields =
-      std::tuple(in("x", &RmsNormWeightGradient::x), in("rstd", &RmsNormWeightGradient::rstd),
-                 in("dy", &RmsNormWeightGradient::dy), in_out("dweight", &RmsNormWeightGradient::dweight));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("x", &RmsNormWeightGradient::x), in("rstd", &RmsNormWeightGradient::rstd),
+          in("dy", &RmsNormWeightGradient::dy), in_out("dweight", &RmsNormWeightGradient::dweight));
+  };
   void check() const;
   Cost cost() const;
 };

@@ -25,13 +25,15 @@ struct AdamW {
   float weight_decay = 0.0f;
   float correction1 = 1.0f;  ///< 1 - beta1^step
   float correction2 = 1.0f;  ///< 1 - beta2^step
-  static constexpr auto fields = std::tuple(
-      in("gradient", &AdamW::gradient), in("gradient_scale", &AdamW::gradient_scale), in_out("weight", &AdamW::weight),
-      in_out("first_moment", &AdamW::first_moment), in_out("second_moment", &AdamW::second_moment),
-      out("parameter", &AdamW::parameter), scalar("learning_rate", &AdamW::learning_rate),
-      scalar("beta1", &AdamW::beta1), scalar("beta2", &AdamW::beta2), scalar("epsilon", &AdamW::epsilon),
-      scalar("weight_decay", &AdamW::weight_decay), scalar("correction1", &AdamW::correction1),
-      scalar("correction2", &AdamW::correction2));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("gradient", &AdamW::gradient), in("gradient_scale", &AdamW::gradient_scale),
+          in_out("weight", &AdamW::weight), in_out("first_moment", &AdamW::first_moment),
+          in_out("second_moment", &AdamW::second_moment), out("parameter", &AdamW::parameter),
+          scalar("learning_rate", &AdamW::learning_rate), scalar("beta1", &AdamW::beta1),
+          scalar("beta2", &AdamW::beta2), scalar("epsilon", &AdamW::epsilon),
+          scalar("weight_decay", &AdamW::weight_decay), scalar("correction1", &AdamW::correction1),
+          scalar("correction2", &AdamW::correction2));
+  };
   void check() const;
   Cost cost() const;
 };
@@ -41,7 +43,7 @@ struct SumOfSquares {
   static constexpr std::string_view kName = "sum_of_squares";
   ConstView x;  ///< [count] bf16 | f32, dense
   View sum;     ///< [1] f32
-  static constexpr auto fields = std::tuple(in("x", &SumOfSquares::x), out("sum", &SumOfSquares::sum));
+  static constexpr auto fields = [](auto&& visit) { visit(in("x", &SumOfSquares::x), out("sum", &SumOfSquares::sum)); };
   void check() const;
   Cost cost() const;
 };
@@ -54,9 +56,10 @@ struct ClipCoefficient {
   View norm;                  ///< [1] f32
   View coefficient;           ///< [1] f32
   float max_norm = 0.0f;
-  static constexpr auto fields =
-      std::tuple(in("sums_of_squares", &ClipCoefficient::sums_of_squares), out("norm", &ClipCoefficient::norm),
-                 out("coefficient", &ClipCoefficient::coefficient), scalar("max_norm", &ClipCoefficient::max_norm));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("sums_of_squares", &ClipCoefficient::sums_of_squares), out("norm", &ClipCoefficient::norm),
+          out("coefficient", &ClipCoefficient::coefficient), scalar("max_norm", &ClipCoefficient::max_norm));
+  };
   void check() const;
   Cost cost() const;
 };
@@ -66,7 +69,9 @@ struct FindNonFinite {
   static constexpr std::string_view kName = "find_non_finite";
   ConstView x;  ///< [count] bf16 | f32, dense
   View index;   ///< [1] i64
-  static constexpr auto fields = std::tuple(in("x", &FindNonFinite::x), out("index", &FindNonFinite::index));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("x", &FindNonFinite::x), out("index", &FindNonFinite::index));
+  };
   void check() const;
   Cost cost() const;
 };

@@ -19,7 +19,7 @@ struct RoundToFp4 {
   static constexpr std::string_view kName = "round_to_fp4";
   ConstView x;  ///< [rows, width] bf16 | f32; width a multiple of kFp4BlockWidth; last axis dense
   View y;       ///< [rows, width] bf16 | f32; last axis dense
-  static constexpr auto fields = std::tuple(in("x", &RoundToFp4::x), out("y", &RoundToFp4::y));
+  static constexpr auto fields = [](auto&& visit) { visit(in("x", &RoundToFp4::x), out("y", &RoundToFp4::y)); };
   void check() const;
   Cost cost() const;
 };
@@ -30,7 +30,7 @@ struct Hadamard {
   static constexpr std::string_view kName = "hadamard";
   ConstView x;  ///< [rows, width] bf16 | f32; width a power of two, at most kMaximumHadamardWidth; last axis dense
   View y;       ///< [rows, width] as x
-  static constexpr auto fields = std::tuple(in("x", &Hadamard::x), out("y", &Hadamard::y));
+  static constexpr auto fields = [](auto&& visit) { visit(in("x", &Hadamard::x), out("y", &Hadamard::y)); };
   void check() const;
   Cost cost() const;
 };

@@ -12,9 +12,10 @@ struct RopeTable {
   ConstView inverse_frequencies;  ///< [pairs] f32 | f64
   View cosine;                    ///< [tokens, pairs] f32 | f64
   View sine;                      ///< [tokens, pairs] as cosine
-  static constexpr auto fields =
-      std::tuple(in("positions", &RopeTable::positions), in("inverse_frequencies", &RopeTable::inverse_frequencies),
-                 out("cosine", &RopeTable::cosine), out("sine", &RopeTable::sine));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("positions", &RopeTable::positions), in("inverse_frequencies", &RopeTable::inverse_frequencies),
+          out("cosine", &RopeTable::cosine), out("sine", &RopeTable::sine));
+  };
   void check() const;
   Cost cost() const;
 };
@@ -35,10 +36,11 @@ struct RopeApply {
   RopePairing pairing = RopePairing::kHalves;
   bool inverse = false;
   std::int64_t first_dimension = 0;
-  static constexpr auto fields =
-      std::tuple(in_out("x", &RopeApply::x), in("cosine", &RopeApply::cosine), in("sine", &RopeApply::sine),
-                 scalar("pairing", &RopeApply::pairing), scalar("inverse", &RopeApply::inverse),
-                 scalar("first_dimension", &RopeApply::first_dimension));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in_out("x", &RopeApply::x), in("cosine", &RopeApply::cosine), in("sine", &RopeApply::sine),
+          scalar("pairing", &RopeApply::pairing), scalar("inverse", &RopeApply::inverse),
+          scalar("first_dimension", &RopeApply::first_dimension));
+  };
   void check() const;
   Cost cost() const;
 };

@@ -39,10 +39,11 @@ struct RouterForward {
   View experts;                            ///< [tokens, choices] i32
   View weights;                            ///< [tokens, choices] as logits
   RouterRule rule;
-  static constexpr auto fields =
-      std::tuple(in("logits", &RouterForward::logits), in("bias", &RouterForward::bias),
-                 in("fixed_experts", &RouterForward::fixed_experts), out("experts", &RouterForward::experts),
-                 out("weights", &RouterForward::weights), scalar("rule", &RouterForward::rule));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("logits", &RouterForward::logits), in("bias", &RouterForward::bias),
+          in("fixed_experts", &RouterForward::fixed_experts), out("experts", &RouterForward::experts),
+          out("weights", &RouterForward::weights), scalar("rule", &RouterForward::rule));
+  };
   void check() const;
   Cost cost() const;
 };
@@ -58,10 +59,11 @@ struct RouterBackward {
   ConstView dweights;  ///< [tokens, choices] as logits
   View dlogits;        ///< [tokens, experts] as logits, overwritten
   RouterRule rule;
-  static constexpr auto fields =
-      std::tuple(in("logits", &RouterBackward::logits), in("experts", &RouterBackward::experts),
-                 in("dweights", &RouterBackward::dweights), out("dlogits", &RouterBackward::dlogits),
-                 scalar("rule", &RouterBackward::rule));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("logits", &RouterBackward::logits), in("experts", &RouterBackward::experts),
+          in("dweights", &RouterBackward::dweights), out("dlogits", &RouterBackward::dlogits),
+          scalar("rule", &RouterBackward::rule));
+  };
   void check() const;
   Cost cost() const;
 };
@@ -80,11 +82,12 @@ struct RouterBalance {
   View dlogits;                ///< [tokens, experts] as logits
   RouterScore score = RouterScore::kSigmoid;
   float coefficient = 0.0f;
-  static constexpr auto fields =
-      std::tuple(in("logits", &RouterBalance::logits), in("experts", &RouterBalance::experts),
-                 in("sequences", &RouterBalance::sequences), in("document_weights", &RouterBalance::document_weights),
-                 in_out("loss", &RouterBalance::loss), in_out("dlogits", &RouterBalance::dlogits),
-                 scalar("score", &RouterBalance::score), scalar("coefficient", &RouterBalance::coefficient));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("logits", &RouterBalance::logits), in("experts", &RouterBalance::experts),
+          in("sequences", &RouterBalance::sequences), in("document_weights", &RouterBalance::document_weights),
+          in_out("loss", &RouterBalance::loss), in_out("dlogits", &RouterBalance::dlogits),
+          scalar("score", &RouterBalance::score), scalar("coefficient", &RouterBalance::coefficient));
+  };
   void check() const;
   Cost cost() const;
 };
@@ -96,9 +99,10 @@ struct RouterBiasUpdate {
   View load;  ///< [experts] f32: how often each was chosen in the whole batch
   View bias;  ///< [experts] f32
   float speed = 0.0f;
-  static constexpr auto fields =
-      std::tuple(in_out("load", &RouterBiasUpdate::load), in_out("bias", &RouterBiasUpdate::bias),
-                 scalar("speed", &RouterBiasUpdate::speed));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in_out("load", &RouterBiasUpdate::load), in_out("bias", &RouterBiasUpdate::bias),
+          scalar("speed", &RouterBiasUpdate::speed));
+  };
   void check() const;
   Cost cost() const;
 };

@@ -11,8 +11,9 @@ struct GatherRows {
   ConstView table;  ///< [table_rows, width] any type; last axis dense
   ConstView rows;   ///< [count] i32
   View y;           ///< [count, width] as table
-  static constexpr auto fields =
-      std::tuple(in("table", &GatherRows::table), in("rows", &GatherRows::rows), out("y", &GatherRows::y));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("table", &GatherRows::table), in("rows", &GatherRows::rows), out("y", &GatherRows::y));
+  };
   void check() const;
   Cost cost() const;
 };
@@ -23,8 +24,9 @@ struct ScatterRows {
   ConstView x;     ///< [count, width] any type
   ConstView rows;  ///< [count] i32
   View table;      ///< [table_rows, width] as x
-  static constexpr auto fields =
-      std::tuple(in("x", &ScatterRows::x), in("rows", &ScatterRows::rows), in_out("table", &ScatterRows::table));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("x", &ScatterRows::x), in("rows", &ScatterRows::rows), in_out("table", &ScatterRows::table));
+  };
   void check() const;
   Cost cost() const;
 };
@@ -35,8 +37,9 @@ struct ScatterAddRows {
   ConstView x;     ///< [count, width] bf16 | f32
   ConstView rows;  ///< [count] i32; repeated rows add up
   View table;      ///< [table_rows, width] f32
-  static constexpr auto fields = std::tuple(in("x", &ScatterAddRows::x), in("rows", &ScatterAddRows::rows),
-                                            in_out("table", &ScatterAddRows::table));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("x", &ScatterAddRows::x), in("rows", &ScatterAddRows::rows), in_out("table", &ScatterAddRows::table));
+  };
   void check() const;
   Cost cost() const;
 };

@@ -19,10 +19,11 @@ struct Sample {
   ConstView uniform;      ///< [rows] f32 in [0, 1)
   View token;             ///< [rows] i32
   View log_probability;   ///< [rows] f32
-  static constexpr auto fields =
-      std::tuple(in("logits", &Sample::logits), in("temperature", &Sample::temperature), in("top_k", &Sample::top_k),
-                 in("top_p", &Sample::top_p), in("uniform", &Sample::uniform), out("token", &Sample::token),
-                 out("log_probability", &Sample::log_probability));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("logits", &Sample::logits), in("temperature", &Sample::temperature), in("top_k", &Sample::top_k),
+          in("top_p", &Sample::top_p), in("uniform", &Sample::uniform), out("token", &Sample::token),
+          out("log_probability", &Sample::log_probability));
+  };
   void check() const;
   Cost cost() const;
 };

@@ -52,13 +52,14 @@ struct SharedAttentionForward {
   SharedVisibility visibility;
   float scale = 1.0f;
   std::int64_t visible_pairs = 0;  ///< host-known number of (query, visible key) pairs, for the cost
-  static constexpr auto fields = std::tuple(
-      in("q", &SharedAttentionForward::q), in("keys", &SharedAttentionForward::keys),
-      in("entries", &SharedAttentionForward::entries), in("selected", &SharedAttentionForward::selected),
-      in("sink", &SharedAttentionForward::sink), in("sequences", &SharedAttentionForward::sequences),
-      out("y", &SharedAttentionForward::y), out("log_sum_exp", &SharedAttentionForward::log_sum_exp),
-      scalar("visibility", &SharedAttentionForward::visibility), scalar("scale", &SharedAttentionForward::scale),
-      scalar("visible_pairs", &SharedAttentionForward::visible_pairs));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("q", &SharedAttentionForward::q), in("keys", &SharedAttentionForward::keys),
+          in("entries", &SharedAttentionForward::entries), in("selected", &SharedAttentionForward::selected),
+          in("sink", &SharedAttentionForward::sink), in("sequences", &SharedAttentionForward::sequences),
+          out("y", &SharedAttentionForward::y), out("log_sum_exp", &SharedAttentionForward::log_sum_exp),
+          scalar("visibility", &SharedAttentionForward::visibility), scalar("scale", &SharedAttentionForward::scale),
+          scalar("visible_pairs", &SharedAttentionForward::visible_pairs));
+  };
   void check() const;
   Cost cost() const;
 };
@@ -86,16 +87,17 @@ struct SharedAttentionBackward {
   SharedVisibility visibility;
   float scale = 1.0f;
   std::int64_t visible_pairs = 0;
-  static constexpr auto fields = std::tuple(
-      in("q", &SharedAttentionBackward::q), in("keys", &SharedAttentionBackward::keys),
-      in("entries", &SharedAttentionBackward::entries), in("selected", &SharedAttentionBackward::selected),
-      in("sink", &SharedAttentionBackward::sink), in("y", &SharedAttentionBackward::y),
-      in("log_sum_exp", &SharedAttentionBackward::log_sum_exp), in("dy", &SharedAttentionBackward::dy),
-      in("sequences", &SharedAttentionBackward::sequences), out("dq", &SharedAttentionBackward::dq),
-      out("dkeys", &SharedAttentionBackward::dkeys), out("dentries", &SharedAttentionBackward::dentries),
-      in_out("dsink", &SharedAttentionBackward::dsink), scalar("visibility", &SharedAttentionBackward::visibility),
-      scalar("scale", &SharedAttentionBackward::scale),
-      scalar("visible_pairs", &SharedAttentionBackward::visible_pairs));
+  static constexpr auto fields = [](auto&& visit) {
+    visit(in("q", &SharedAttentionBackward::q), in("keys", &SharedAttentionBackward::keys),
+          in("entries", &SharedAttentionBackward::entries), in("selected", &SharedAttentionBackward::selected),
+          in("sink", &SharedAttentionBackward::sink), in("y", &SharedAttentionBackward::y),
+          in("log_sum_exp", &SharedAttentionBackward::log_sum_exp), in("dy", &SharedAttentionBackward::dy),
+          in("sequences", &SharedAttentionBackward::sequences), out("dq", &SharedAttentionBackward::dq),
+          out("dkeys", &SharedAttentionBackward::dkeys), out("dentries", &SharedAttentionBackward::dentries),
+          in_out("dsink", &SharedAttentionBackward::dsink), scalar("visibility", &SharedAttentionBackward::visibility),
+          scalar("scale", &SharedAttentionBackward::scale),
+          scalar("visible_pairs", &SharedAttentionBackward::visible_pairs));
+  };
   void check() const;
   Cost cost() const;
 };

@@ -134,7 +134,7 @@ std::string describe(const KernelCase<Kernel>& one) {
   kernels::for_each_view(one.kernel, [&](std::string_view name, kernels::Role, const auto& view) {
     text += fmt::format(" {} {},", name, kernels::to_string(kernels::ConstView(view)));
   });
-  std::apply([&](const auto&... fields) { (field(fields), ...); }, Kernel::fields);
+  Kernel::fields([&](const auto&... fields) { (field(fields), ...); });
   text.pop_back();
   return text;
 }
