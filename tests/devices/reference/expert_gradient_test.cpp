@@ -35,11 +35,11 @@ TEST_F(ExpertGradient, RouterWeightsOfAFixedChoice) {
       set_element(logits, 20, -31.0);  // and not chosen
       const auto loss = [&] {
         run(kernels::RouterForward{logits, std::nullopt, fixed, experts, weights, rule});
-        return dot(weights, dweights);
+        return inner_product(weights, dweights);
       };
       loss();
       run(kernels::RouterBackward{logits, experts, dweights, dlogits, rule});
-      EXPECT_LT(gradient_error(logits, loss, dlogits), kGradientTolerance)
+      EXPECT_LT(difference_error(logits, loss, dlogits), kGradientTolerance)
           << "score " << static_cast<int>(score) << ", normalise " << normalise;
     }
   }
@@ -57,7 +57,7 @@ TEST_F(ExpertGradient, BalanceLossOfAFixedChoice) {
       return element(loss_sum, 0);
     };
     balance(dlogits);
-    EXPECT_LT(gradient_error(
+    EXPECT_LT(difference_error(
                   logits, [&] { return balance(scratch); }, dlogits),
               kGradientTolerance)
         << "score " << static_cast<int>(score);
@@ -69,7 +69,7 @@ TEST_F(ExpertGradient, GroupedMatMulOfBothFactors) {
   const View x = random({6, 4}), weights = random({3, 5, 4}), y = random({6, 5}), dy = random({6, 5});
   const auto loss = [&] {
     run(kernels::GroupedMatMul{x, weights, offsets, y, false});
-    return dot(kernels::slice_rows(y, 0, 5), kernels::slice_rows(dy, 0, 5));
+    return inner_product(kernels::slice_rows(y, 0, 5), kernels::slice_rows(dy, 0, 5));
   };
   View transposed = weights;
   std::swap(transposed.shape[1], transposed.shape[2]);
@@ -77,8 +77,8 @@ TEST_F(ExpertGradient, GroupedMatMulOfBothFactors) {
   const View dx = zeros({6, 4}), dweights = zeros({3, 5, 4});
   run(kernels::GroupedMatMul{dy, transposed, offsets, dx, false});
   run(kernels::GroupedWeightGradient{dy, x, offsets, dweights});
-  EXPECT_LT(gradient_error(x, loss, dx), kGradientTolerance);
-  EXPECT_LT(gradient_error(weights, loss, dweights), kGradientTolerance);
+  EXPECT_LT(difference_error(x, loss, dx), kGradientTolerance);
+  EXPECT_LT(difference_error(weights, loss, dweights), kGradientTolerance);
 }
 
 TEST_F(ExpertGradient, GatherSumIsThatOfGatherRows) {
@@ -87,10 +87,10 @@ TEST_F(ExpertGradient, GatherSumIsThatOfGatherRows) {
   const View x = random({3, 4}), rows = random({6, 4}), drows = random({6, 4}), dx = blank({3, 4});
   const auto loss = [&] {
     run(kernels::GatherRows{x, token_of_row, rows});
-    return dot(rows, drows);
+    return inner_product(rows, drows);
   };
   run(kernels::GatherSum{drows, row_of_pair, dx, false});
-  EXPECT_LT(gradient_error(x, loss, dx), kGradientTolerance);
+  EXPECT_LT(difference_error(x, loss, dx), kGradientTolerance);
 }
 
 TEST_F(ExpertGradient, SwiGluWithRowWeightsAndALimit) {
@@ -108,11 +108,11 @@ TEST_F(ExpertGradient, SwiGluWithRowWeightsAndALimit) {
   EXPECT_GT(cut, 5);
   const auto loss = [&] {
     run(kernels::SwiGluForward{gate_up, y, row_weights, kLimit});
-    return dot(y, dy);
+    return inner_product(y, dy);
   };
   run(kernels::SwiGluBackward{gate_up, dy, gradient, row_weights, drow_weights, kLimit});
-  EXPECT_LT(gradient_error(gate_up, loss, gradient), kGradientTolerance);
-  EXPECT_LT(gradient_error(row_weights, loss, drow_weights), kGradientTolerance);
+  EXPECT_LT(difference_error(gate_up, loss, gradient), kGradientTolerance);
+  EXPECT_LT(difference_error(row_weights, loss, drow_weights), kGradientTolerance);
 }
 
 }  // namespace

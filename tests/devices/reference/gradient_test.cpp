@@ -14,17 +14,17 @@ TEST_F(Gradient, RmsNormOfInputAndWeight) {
     const auto optional = weighted ? std::optional<ConstView>(weight) : std::nullopt;
     const auto loss = [&] {
       run(kernels::RmsNormForward{x, optional, y, rstd, 1e-5f});
-      return dot(y, dy);
+      return inner_product(y, dy);
     };
     loss();
     const View dx = blank({3, 7});
     run(kernels::RmsNormBackward{x, optional, rstd, dy, dx, false});
-    EXPECT_LT(gradient_error(x, loss, dx), kGradientTolerance);
+    EXPECT_LT(difference_error(x, loss, dx), kGradientTolerance);
     loss();
     if (weighted) {
       const View dweight = zeros({7});
       run(kernels::RmsNormWeightGradient{x, rstd, dy, dweight});
-      EXPECT_LT(gradient_error(weight, loss, dweight), kGradientTolerance);
+      EXPECT_LT(difference_error(weight, loss, dweight), kGradientTolerance);
     }
   }
 }
@@ -41,37 +41,37 @@ TEST_F(Gradient, AttentionOfQueriesKeysAndValues) {
              log_sum_exp = zeros({tokens, heads}), dy = random({tokens, heads, value_dim});
   const auto loss = [&] {
     run(kernels::AttentionForward{q, k, v, sequences, y, log_sum_exp, 0.7f, 31});
-    return dot(y, dy);
+    return inner_product(y, dy);
   };
   loss();
   const View dq = zeros({tokens, heads, head_dim}), dk = zeros({tokens, kv_heads, head_dim}),
              dv = zeros({tokens, kv_heads, value_dim});
   run(kernels::AttentionBackward{q, k, v, y, log_sum_exp, dy, sequences, dq, dk, dv, 0.7f, 31});
-  EXPECT_LT(gradient_error(q, loss, dq), kGradientTolerance);
-  EXPECT_LT(gradient_error(k, loss, dk), kGradientTolerance);
-  EXPECT_LT(gradient_error(v, loss, dv), kGradientTolerance);
+  EXPECT_LT(difference_error(q, loss, dq), kGradientTolerance);
+  EXPECT_LT(difference_error(k, loss, dk), kGradientTolerance);
+  EXPECT_LT(difference_error(v, loss, dv), kGradientTolerance);
 }
 
 TEST_F(Gradient, HeadsJoinedFromOwnAndSharedParts) {
   const View own = random({4, 3, 2}), shared = random({4, 5}), y = blank({4, 3, 7}), dy = random({4, 3, 7});
   const auto loss = [&] {
     run(kernels::JoinHeads{own, shared, y});
-    return dot(y, dy);
+    return inner_product(y, dy);
   };
   const View down = blank({4, 3, 2}), dshared = blank({4, 5});
   run(kernels::JoinHeadsBackward{dy, down, dshared});
-  EXPECT_LT(gradient_error(own, loss, down), kGradientTolerance);
-  EXPECT_LT(gradient_error(shared, loss, dshared), kGradientTolerance);
+  EXPECT_LT(difference_error(own, loss, down), kGradientTolerance);
+  EXPECT_LT(difference_error(shared, loss, dshared), kGradientTolerance);
 }
 
 TEST_F(Gradient, SwiGlu) {
   const View gate_up = random({3, 10}), y = random({3, 5}), dy = random({3, 5}), gradient = blank({3, 10});
   const auto loss = [&] {
     run(kernels::SwiGluForward{gate_up, y});
-    return dot(y, dy);
+    return inner_product(y, dy);
   };
   run(kernels::SwiGluBackward{gate_up, dy, gradient});
-  EXPECT_LT(gradient_error(gate_up, loss, gradient), kGradientTolerance);
+  EXPECT_LT(difference_error(gate_up, loss, gradient), kGradientTolerance);
 }
 
 TEST_F(Gradient, RopeIsTheInverseRotation) {
@@ -85,7 +85,7 @@ TEST_F(Gradient, RopeIsTheInverseRotation) {
         set_element(y, i, element(x, i));
       }
       run(kernels::RopeApply{y, cosine, sine, pairing, false, 2});
-      return dot(y, dy);
+      return inner_product(y, dy);
     };
     const double before = loss();
     const View gradient = blank({4, 2, 9});
@@ -93,8 +93,8 @@ TEST_F(Gradient, RopeIsTheInverseRotation) {
       set_element(gradient, i, element(dy, i));
     }
     run(kernels::RopeApply{gradient, cosine, sine, pairing, true, 2});
-    EXPECT_LT(gradient_error(x, loss, gradient), kGradientTolerance);
-    EXPECT_NEAR(dot(x, gradient), before, 1e-12) << "a rotation's adjoint is its inverse";
+    EXPECT_LT(difference_error(x, loss, gradient), kGradientTolerance);
+    EXPECT_NEAR(inner_product(x, gradient), before, 1e-12) << "a rotation's adjoint is its inverse";
   }
 }
 
@@ -102,11 +102,11 @@ TEST_F(Gradient, ScatterAddRowsIsThatOfGatherRows) {
   const View table = random({5, 3}), rows = integers({4, 0, 4, 2, 4}), y = random({5, 3}), dy = random({5, 3});
   const auto loss = [&] {
     run(kernels::GatherRows{table, rows, y});
-    return dot(y, dy);
+    return inner_product(y, dy);
   };
   const View gradient = zeros({5, 3});
   run(kernels::ScatterAddRows{dy, rows, gradient});
-  EXPECT_LT(gradient_error(table, loss, gradient), kGradientTolerance);
+  EXPECT_LT(difference_error(table, loss, gradient), kGradientTolerance);
 }
 
 TEST_F(Gradient, CrossEntropyOfLogits) {
@@ -116,23 +116,23 @@ TEST_F(Gradient, CrossEntropyOfLogits) {
   // The loss from LogProbability, so that the two kernels of the loss are held to each other.
   const auto loss = [&] {
     run(kernels::LogProbability{logits, targets, log_probability, 1.0f});
-    return -dot(weights, log_probability);
+    return -inner_product(weights, log_probability);
   };
   run(kernels::CrossEntropy{logits, targets, weights, log_probability, dlogits});
-  EXPECT_LT(gradient_error(logits, loss, dlogits), kGradientTolerance);
+  EXPECT_LT(difference_error(logits, loss, dlogits), kGradientTolerance);
 }
 
 TEST_F(Gradient, MatMulOfBothFactorsIsAMatMul) {
   const View x = random({4, 6}), weight = random({5, 6}), y = random({4, 5}), dy = random({4, 5});
   const auto loss = [&] {
     run(kernels::MatMul{x, weight, y, false});
-    return dot(y, dy);
+    return inner_product(y, dy);
   };
   const View dx = blank({4, 6}), dweight = zeros({5, 6});
   run(kernels::MatMul{dy, kernels::transpose(weight), dx, false});
   run(kernels::MatMul{kernels::transpose(dy), kernels::transpose(x), dweight, true});
-  EXPECT_LT(gradient_error(x, loss, dx), kGradientTolerance);
-  EXPECT_LT(gradient_error(weight, loss, dweight), kGradientTolerance);
+  EXPECT_LT(difference_error(x, loss, dx), kGradientTolerance);
+  EXPECT_LT(difference_error(weight, loss, dweight), kGradientTolerance);
 }
 
 TEST_F(Gradient, SumRowsIsThatOfAddBias) {
@@ -140,11 +140,11 @@ TEST_F(Gradient, SumRowsIsThatOfAddBias) {
   const auto loss = [&] {
     run(kernels::Copy{x, y});
     run(kernels::AddBias{bias, y});
-    return dot(y, dy);
+    return inner_product(y, dy);
   };
   const View gradient = zeros({4});
   run(kernels::SumRows{dy, gradient});
-  EXPECT_LT(gradient_error(bias, loss, gradient), kGradientTolerance);
+  EXPECT_LT(difference_error(bias, loss, gradient), kGradientTolerance);
 }
 
 TEST_F(Gradient, AccumulatingBackwardAddsToWhatIsThere) {

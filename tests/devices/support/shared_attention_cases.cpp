@@ -111,7 +111,8 @@ std::vector<Magnitude> make_case(OperandMaker& make, DType dtype, kernels::Share
   fill_inputs(make, dtype, documents, heads, scale, kernel);
   kernel.y = make.blank(dtype, {documents.queries, heads.heads, heads.head_dim}, Layout::kGaps);
   kernel.log_sum_exp = make.blank(kernels::statistics_dtype(dtype), {documents.queries, heads.heads});
-  // The rounding of a score, which grows with it, is a relative error of its probability.
+  // The rounding of a score, a sum of head_dim products in one fp32 accumulator, is a relative error of its
+  // probability; it grows with the score.
   return {{"y", 0.5 * std::max(1.0, scale)}, {"log_sum_exp", 2.0}};
 }
 
