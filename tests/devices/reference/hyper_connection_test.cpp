@@ -49,10 +49,10 @@ class HyperConnectionGradient : public Gradient {
                                                      site.iterations, 1e-3f, site.head});
     const View dfn = zeros(site.fn.shape), dbase = zeros(site.base.shape), dscale = zeros(site.scale.shape);
     run(kernels::HyperConnectionWeightGradient{site.x, site.product, dz, dm, dfn, dbase, dscale, site.streams});
-    EXPECT_LT(gradient_error(site.x, loss, dx), kGradientTolerance);
-    EXPECT_LT(gradient_error(site.fn, loss, dfn), kGradientTolerance);
-    EXPECT_LT(gradient_error(site.base, loss, dbase), kGradientTolerance);
-    EXPECT_LT(gradient_error(site.scale, loss, dscale), kGradientTolerance);
+    EXPECT_LT(difference_error(site.x, loss, dx), kGradientTolerance);
+    EXPECT_LT(difference_error(site.fn, loss, dfn), kGradientTolerance);
+    EXPECT_LT(difference_error(site.base, loss, dbase), kGradientTolerance);
+    EXPECT_LT(difference_error(site.scale, loss, dscale), kGradientTolerance);
   }
 
   static void for_each_kind(const std::function<void(std::int64_t, std::int64_t, bool)>& body) {
@@ -73,7 +73,7 @@ TEST_F(HyperConnectionGradient, OfTheCoefficients) {
     const View dcoefficients = dense({kTokens, site.rows()});
     const auto loss = [&] {
       site.forward();
-      return dot(site.coefficients, dcoefficients);
+      return inner_product(site.coefficients, dcoefficients);
     };
     expect_gradients(site, loss, dcoefficients, std::nullopt, std::nullopt);
   });
@@ -86,7 +86,7 @@ TEST_F(HyperConnectionGradient, OfTheCollapsedStreamsThroughCoefficientsAndStrea
     const auto loss = [&] {
       site.forward();
       run(kernels::StreamCollapse{site.x, site.coefficients, y});
-      return dot(y, dy);
+      return inner_product(y, dy);
     };
     expect_gradients(site, loss, none, dy, std::nullopt);
   });
@@ -111,7 +111,7 @@ TEST_F(HyperConnectionGradient, OfAWholeSite) {
       run(kernels::StreamCollapse{site.x, site.coefficients, y});
       doubled(y, f);
       run(kernels::StreamExpand{site.x, f, site.coefficients, out});
-      return dot(out, dout);
+      return inner_product(out, dout);
     };
     loss();
     const View dcoefficients = blank({kTokens, site.rows()}), dy = random({kTokens, kWidth});
@@ -129,7 +129,7 @@ TEST_F(HyperConnectionGradient, OfAWholeSite) {
     run(kernels::HyperConnectionCoefficientsBackward{site.x, site.fn, site.base, site.scale, site.product,
                                                      dcoefficients, dx, dz, dm, std::nullopt, std::nullopt, true,
                                                      streams, iterations, 1e-3f, false});
-    EXPECT_LT(gradient_error(site.x, loss, dx), kGradientTolerance);
+    EXPECT_LT(difference_error(site.x, loss, dx), kGradientTolerance);
   });
 }
 
@@ -140,11 +140,11 @@ TEST_F(HyperConnectionGradient, OfCollapse) {
     const View dcoefficients = blank(coefficients.shape);
     const auto loss = [&] {
       run(kernels::StreamCollapse{x, coefficients, y});
-      return dot(y, dy);
+      return inner_product(y, dy);
     };
     run(kernels::StreamCollapseBackward{x, coefficients, dy, dx, dcoefficients, false, false});
-    EXPECT_LT(gradient_error(x, loss, dx), kGradientTolerance);
-    EXPECT_LT(gradient_error(coefficients, loss, dcoefficients), kGradientTolerance);
+    EXPECT_LT(difference_error(x, loss, dx), kGradientTolerance);
+    EXPECT_LT(difference_error(coefficients, loss, dcoefficients), kGradientTolerance);
   }
 }
 
@@ -156,12 +156,12 @@ TEST_F(HyperConnectionGradient, OfExpand) {
     const View df = random({kTokens, kWidth}), dcoefficients = blank(coefficients.shape);
     const auto loss = [&] {
       run(kernels::StreamExpand{x, f, coefficients, y});
-      return dot(y, dy);
+      return inner_product(y, dy);
     };
     run(kernels::StreamExpandBackward{x, f, coefficients, dy, dx, df, dcoefficients, false, false, false});
-    EXPECT_LT(gradient_error(x, loss, dx), kGradientTolerance);
-    EXPECT_LT(gradient_error(f, loss, df), kGradientTolerance);
-    EXPECT_LT(gradient_error(coefficients, loss, dcoefficients), kGradientTolerance);
+    EXPECT_LT(difference_error(x, loss, dx), kGradientTolerance);
+    EXPECT_LT(difference_error(f, loss, df), kGradientTolerance);
+    EXPECT_LT(difference_error(coefficients, loss, dcoefficients), kGradientTolerance);
   }
 }
 
