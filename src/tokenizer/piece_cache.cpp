@@ -64,7 +64,7 @@ void PieceCache::remember(std::string_view piece, std::uint64_t hash, std::span<
     }
     const Entry* expected = nullptr;
     if (slot.compare_exchange_strong(expected, entry.get(), std::memory_order_release, std::memory_order_relaxed)) {
-      entry.release();
+      static_cast<void>(entry.release());  // the slot owns it now
       return;
     }
   }

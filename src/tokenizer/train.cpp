@@ -282,7 +282,8 @@ std::string write_document(const BpeTraining& training, const Learned& learned) 
   std::for_each(learned.tokens.begin(), learned.tokens.end(), add);
   std::vector<std::string> merges;
   for (const auto& [left, right] : learned.merges) {
-    merges.push_back("      " + quoted(left + " " + right));  // byte characters are never spaces
+    // Byte characters are never spaces.
+    merges.push_back(fmt::format("      {}", quoted(fmt::format("{} {}", left, right))));
   }
   return fmt::format(R"({{
   "version": "1.0",

@@ -222,7 +222,7 @@ CheckpointInfo CheckpointDirectory::load(std::int64_t step, models::LanguageMode
   const fs::path directory = step_path(step);
   const std::string manifest_file = (directory / kManifestFile).string();
   const Json manifest = base::read_json_file(manifest_file);
-  const CheckpointInfo info = from_json(manifest, manifest_file);
+  CheckpointInfo info = from_json(manifest, manifest_file);
   const Json* hashes = base::find_member(manifest, "hashes", manifest_file);
   base::require(hashes != nullptr && hashes->is_object(), "{}: \"hashes\" is missing", manifest_file);
   const auto file = checkpoint::SafetensorsFile::open(directory / kStateFile);

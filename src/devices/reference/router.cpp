@@ -130,7 +130,9 @@ std::vector<std::int64_t> choose(const kernels::RouterForward& kernel, std::int6
     if (kernel.bias.has_value()) {
       values[i] += Input(*kernel.bias)(static_cast<std::int64_t>(i));
     }
-    values[i] = std::isnan(values[i]) ? kInfinity : values[i];
+    if (std::isnan(values[i])) {
+      values[i] = kInfinity;
+    }
   }
   return largest(values, candidates_of(kernel.rule, values), choices);
 }
