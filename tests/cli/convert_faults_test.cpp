@@ -56,8 +56,9 @@ TEST(ConvertFaults, FiftyKillsAtRandomMomentsChangeNoBit) {
       const ProcessResult result = convert(name, options);
       if (result.signal == SIGKILL) {
         ++kills;
-        if (fs::exists(directory.path() / name)) {
-          break;  // killed between its last rename and its end: what is there must be complete
+        const fs::path target = directory.path() / name;
+        if (fs::exists(target) && !fs::exists(target / ".flyover-progress.json")) {
+          break;  // killed when all was done: what is there must be complete
         }
         continue;
       }
