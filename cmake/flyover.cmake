@@ -15,7 +15,7 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
 endif()
 if(FLYOVER_SANITIZE)
   target_compile_options(flyover_options INTERFACE -fsanitize=${FLYOVER_SANITIZE} -fno-sanitize-recover=all
-                                                   -fno-omit-frame-pointer -O1)
+                                                   -fno-omit-frame-pointer)
   target_link_options(flyover_options INTERFACE -fsanitize=${FLYOVER_SANITIZE})
 endif()
 

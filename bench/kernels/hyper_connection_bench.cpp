@@ -129,7 +129,7 @@ void bench_site(const Settings& s, Bench& bench) {
   const std::int64_t total = kStreams * s.width;
   const auto bf16 = [&](std::int64_t columns) { return memory.random(DType::kBf16, {s.tokens, columns}); };
   const auto f32 = [&](const kernels::Dims& shape) { return memory.random(DType::kF32, shape); };
-  const View x = bf16(total), expanded = bf16(total), dexpanded = bf16(total), dx = bf16(total);
+  const View x = bf16(total), expanded = bf16(total), dexpanded = bf16(total);
   const View y = bf16(s.width), f = bf16(s.width), dy = bf16(s.width), df = bf16(s.width);
   const View fn = memory.random(DType::kF32, {kRows, total}, 0.1), base = f32({kRows}), scale = f32({3});
   const View coefficients = f32({s.tokens, kRows}), product = f32({s.tokens, kRows + 1});
@@ -138,52 +138,22 @@ void bench_site(const Settings& s, Bench& bench) {
   using kernels::HyperConnectionCoefficients;
   using kernels::HyperConnectionCoefficientsBackward;
   for (int i = 0; i < s.repetitions; ++i) {
-    const auto forward = [&](const std::optional<View>& collapsed) {
-      return HyperConnectionCoefficients{x,         fn,       base, scale, coefficients, product,
-                                         collapsed, kStreams, 20,   1e-6f, 1e-6f,        false};
-    };
-    const auto backward = [&](bool whole) {
-      using Optional = std::optional<kernels::ConstView>;
-      return HyperConnectionCoefficientsBackward{x,
-                                                 fn,
-                                                 base,
-                                                 scale,
-                                                 product,
-                                                 dcoefficients,
-                                                 whole ? dexpanded : dx,
-                                                 dz,
-                                                 dm,
-                                                 whole ? Optional(dy) : std::nullopt,
-                                                 whole ? Optional(dexpanded) : std::nullopt,
-                                                 !whole,
-                                                 kStreams,
-                                                 20,
-                                                 1e-6f,
-                                                 false};
-    };
-    bench.time("coefficients", forward(std::nullopt));
-    bench.time("coefficients + collapse", forward(y));
+    bench.time("coefficients + collapse", HyperConnectionCoefficients{x, fn, base, scale, coefficients, product, y,
+                                                                      kStreams, 20, 1e-6f, 1e-6f, false});
     bench.time("collapse", kernels::StreamCollapse{x, coefficients, y});
     bench.time("expand", kernels::StreamExpand{x, f, coefficients, expanded});
-    bench.time("expand backward", kernels::StreamExpandBackward{x, f, coefficients, dexpanded, dx, df, dcoefficients});
-    bench.time("expand backward without streams",
-               kernels::StreamExpandBackward{x, f, coefficients, dexpanded, std::nullopt, df, dcoefficients});
-    bench.time("collapse backward",
-               kernels::StreamCollapseBackward{x, coefficients, dy, dx, dcoefficients, true, true});
-    bench.time("coefficients backward", backward(false));
-    bench.time("coefficients + collapse + expand backward", backward(true));
+    bench.time("expand backward", kernels::StreamExpandBackward{x, f, coefficients, dexpanded, df, dcoefficients});
+    bench.time("coefficients backward",
+               HyperConnectionCoefficientsBackward{x, fn, base, scale, product, dcoefficients, dexpanded, dz, dm, dy,
+                                                   dexpanded, false, kStreams, 20, 1e-6f, false});
     bench.time("weight gradient",
                kernels::HyperConnectionWeightGradient{x, product, dz, dm, dfn, dbase, dscale, kStreams});
     bench.measure_ceilings();
   }
   fmt::print("{}, {} threads, width {}, {} tokens; reading {:.1f} GB/s, f32 {:.0f} GFLOP/s\n", name_of(s.set),
              s.threads, s.width, s.tokens, bench.bandwidth() / 1e9, bench.peak() / 1e9);
-  bench.print({"coefficients", "collapse", "expand", "expand backward", "collapse backward", "coefficients backward",
-               "weight gradient"},
-              "a site, kernel by kernel");
-  bench.print({"coefficients + collapse", "expand", "expand backward without streams",
-               "coefficients + collapse + expand backward", "weight gradient"},
-              "a site, in few passes");
+  bench.print({"coefficients + collapse", "expand", "expand backward", "coefficients backward", "weight gradient"},
+              "a site");
 }
 
 void bench_compressor(const Settings& s, Bench& bench, std::int64_t window, std::int64_t roles, std::int64_t width) {

@@ -38,10 +38,10 @@ using AllKernels =
                Copy, Add, Scale, AddBias, SumRows, Sample, RouterForward, RouterBackward, RouterBalance,
                RouterBiasUpdate, ExpertSort, GatherSum, GroupedMatMul, GroupedWeightGradient,
                HyperConnectionCoefficients, HyperConnectionCoefficientsBackward, HyperConnectionWeightGradient,
-               StreamCollapse, StreamCollapseBackward, StreamExpand, StreamExpandBackward, CompressForward,
-               CompressBackward, CompressPositionGradient, SharedAttentionForward, SharedAttentionBackward,
-               IndexerSelect, IndexerTarget, IndexerLoss, MuonMomentum, NormaliseMatrices, GramMatrices,
-               LinearCombination, MuonUpdate, JoinHeads, JoinHeadsBackward, RoundToFp4, Hadamard>;
+               StreamCollapse, StreamExpand, StreamExpandBackward, CompressForward, CompressBackward,
+               CompressPositionGradient, SharedAttentionForward, SharedAttentionBackward, IndexerSelect, IndexerTarget,
+               IndexerLoss, MuonMomentum, NormaliseMatrices, GramMatrices, LinearCombination, MuonUpdate, JoinHeads,
+               JoinHeadsBackward, RoundToFp4, Hadamard>;
 
 inline constexpr std::size_t kKernelCount = AllKernels::kCount;
 

@@ -148,17 +148,6 @@ Cost StreamCollapse::cost() const {
   return {2 * streams.elements(), operand_bytes(*this)};
 }
 
-void StreamCollapseBackward::check() const {
-  const std::int64_t count = count_of(kName, streams, dy);
-  check_one_stream(kName, "dy", dy, streams, count);
-  check_pre(kName, "coefficients", coefficients, streams, count);
-  check_coefficients(kName, "dcoefficients", dcoefficients, streams, coefficients.size(1));
-  check_streams(kName, "dstreams", dstreams, streams);
-}
-Cost StreamCollapseBackward::cost() const {
-  return {4 * streams.elements(), operand_bytes(*this)};
-}
-
 void StreamExpand::check() const {
   const std::int64_t count = count_of(kName, streams, f);
   check_one_stream(kName, "f", f, streams, count);
@@ -177,13 +166,10 @@ void StreamExpandBackward::check() const {
   check_coefficients(kName, "coefficients", coefficients, streams, rows_of(count, false));
   check_coefficients(kName, "dcoefficients", dcoefficients, streams, rows_of(count, false));
   check_streams(kName, "dy", dy, streams);
-  if (dstreams.has_value()) {
-    check_streams(kName, "dstreams", *dstreams, streams);
-  }
 }
 Cost StreamExpandBackward::cost() const {
   const std::int64_t count = streams.size(1) / f.size(1);
-  return {2 * (2 + count + (dstreams.has_value() ? count : 0)) * streams.elements(), operand_bytes(*this)};
+  return {2 * (2 + count) * streams.elements(), operand_bytes(*this)};
 }
 
 }  // namespace flyover::kernels

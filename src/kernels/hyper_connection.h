@@ -131,27 +131,6 @@ struct StreamCollapse {
   Cost cost() const;
 };
 
-/// dpre_j = stream_j . dy (the other coefficients' gradients become 0); dstream_j (+)= pre_j dy.
-struct StreamCollapseBackward {
-  static constexpr std::string_view kName = "stream_collapse_backward";
-  ConstView streams;       ///< [tokens, n * width]
-  ConstView coefficients;  ///< [tokens, rows] f32 (f64)
-  ConstView dy;            ///< [tokens, width] as streams; last axis dense
-  View dstreams;           ///< [tokens, n * width] as streams
-  View dcoefficients;      ///< [tokens, rows] as coefficients
-  bool accumulate_streams = false;
-  bool accumulate_coefficients = false;
-  static constexpr auto fields = [](auto&& visit) {
-    visit(in("streams", &StreamCollapseBackward::streams), in("coefficients", &StreamCollapseBackward::coefficients),
-          in("dy", &StreamCollapseBackward::dy), in_out("dstreams", &StreamCollapseBackward::dstreams),
-          in_out("dcoefficients", &StreamCollapseBackward::dcoefficients),
-          scalar("accumulate_streams", &StreamCollapseBackward::accumulate_streams),
-          scalar("accumulate_coefficients", &StreamCollapseBackward::accumulate_coefficients));
-  };
-  void check() const;
-  Cost cost() const;
-};
-
 /// out_k = post_k * f + sum over j of comb_{j,k} * stream_j, in fp32, rounded once.
 struct StreamExpand {
   static constexpr std::string_view kName = "stream_expand";
@@ -167,26 +146,22 @@ struct StreamExpand {
   Cost cost() const;
 };
 
-/// dstream_j (+)= sum over k of comb_{j,k} dy_k; df (+)= sum over k of post_k dy_k; dpost_k = f . dy_k;
-/// dcomb_{j,k} = stream_j . dy_k; dpre = 0. Without dstreams that part is left to HyperConnectionCoefficientsBackward.
+/// df (+)= sum over k of post_k dy_k; dpost_k = f . dy_k; dcomb_{j,k} = stream_j . dy_k; dpre = 0. What dy gives the
+/// streams HyperConnectionCoefficientsBackward adds with all the rest.
 struct StreamExpandBackward {
   static constexpr std::string_view kName = "stream_expand_backward";
-  ConstView streams;             ///< [tokens, n * width] bf16 | f32 (f64); dense
-  ConstView f;                   ///< [tokens, width] as streams; last axis dense
-  ConstView coefficients;        ///< [tokens, n (2 + n)] f32 (f64)
-  ConstView dy;                  ///< [tokens, n * width] as streams
-  std::optional<View> dstreams;  ///< [tokens, n * width] as streams
-  View df;                       ///< [tokens, width] as streams; last axis dense
-  View dcoefficients;            ///< [tokens, n (2 + n)] as coefficients
-  bool accumulate_streams = false;
+  ConstView streams;       ///< [tokens, n * width] bf16 | f32 (f64); dense
+  ConstView f;             ///< [tokens, width] as streams; last axis dense
+  ConstView coefficients;  ///< [tokens, n (2 + n)] f32 (f64)
+  ConstView dy;            ///< [tokens, n * width] as streams
+  View df;                 ///< [tokens, width] as streams; last axis dense
+  View dcoefficients;      ///< [tokens, n (2 + n)] as coefficients
   bool accumulate_f = false;
   bool accumulate_coefficients = false;
   static constexpr auto fields = [](auto&& visit) {
     visit(in("streams", &StreamExpandBackward::streams), in("f", &StreamExpandBackward::f),
           in("coefficients", &StreamExpandBackward::coefficients), in("dy", &StreamExpandBackward::dy),
-          in_out("dstreams", &StreamExpandBackward::dstreams), in_out("df", &StreamExpandBackward::df),
-          in_out("dcoefficients", &StreamExpandBackward::dcoefficients),
-          scalar("accumulate_streams", &StreamExpandBackward::accumulate_streams),
+          in_out("df", &StreamExpandBackward::df), in_out("dcoefficients", &StreamExpandBackward::dcoefficients),
           scalar("accumulate_f", &StreamExpandBackward::accumulate_f),
           scalar("accumulate_coefficients", &StreamExpandBackward::accumulate_coefficients));
   };

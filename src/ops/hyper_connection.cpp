@@ -13,8 +13,9 @@ using autograd::Variable;
 
 class Coefficients final : public autograd::Operation {
  public:
-  Coefficients(Saved streams, Tensor product, const HyperConnectionSite& site)
-      : streams_(std::move(streams)), product_(std::move(product)), site_(site) {}
+  Coefficients(Saved streams, Tensor product, const HyperConnectionSite& site,
+               std::shared_ptr<StreamGradients> gradients)
+      : streams_(std::move(streams)), product_(std::move(product)), site_(site), gradients_(std::move(gradients)) {}
   std::string_view name() const override { return "stream_coefficients"; }
 
   void backward_inputs(BackwardPass& pass) override {
@@ -36,17 +37,32 @@ class Coefficients final : public autograd::Operation {
     backward.iterations = site_.iterations;
     backward.epsilon = site_.epsilon;
     backward.head = site_.head;
-    // Streams that want no gradient (a leaf cut off) still need a place for the kernel to write to.
-    Tensor unwanted;
-    if (pass.needs(0)) {
+    if (gradients_->input.defined()) {
+      backward.dy = gradients_->input.view();
+    }
+    if (gradients_->written.defined()) {
+      backward.dexpanded = gradients_->written.view();
+    }
+    // In the place of what it is computed from, if nothing else refers to that. Streams that want no gradient (a leaf
+    // cut off) still need a place for the kernel to write to.
+    Tensor own;
+    if (gradients_->written.defined() && gradients_->written.is_only_owner()) {
+      own = std::move(gradients_->written);
+    } else if (!pass.needs(0)) {
+      own = stream.empty(streams.shape(), streams.dtype());
+    }
+    if (own.defined()) {
+      backward.dstreams = own.view();
+    } else {
       const auto dstreams = pass.input_gradient(0);
       backward.dstreams = dstreams.view;
       backward.accumulate = dstreams.accumulate;
-    } else {
-      unwanted = stream.empty(streams.shape(), streams.dtype());
-      backward.dstreams = unwanted.view();
     }
     stream.launch(backward);
+    *gradients_ = {};
+    if (own.defined() && pass.needs(0)) {
+      pass.pass_input_gradient(0, std::move(own));
+    }
   }
 
   void backward_weights(BackwardPass& pass) override {
@@ -71,15 +87,19 @@ class Coefficients final : public autograd::Operation {
   Saved streams_;
   Tensor product_;
   HyperConnectionSite site_;
+  std::shared_ptr<StreamGradients> gradients_;
   Tensor dpreactivation_;
   Tensor dproduct_;
 };
 
-class Collapse final : public autograd::Operation {
+class Read final : public autograd::Operation {
  public:
-  Collapse(Saved streams, Tensor coefficients, std::int64_t count)
-      : streams_(std::move(streams)), coefficients_(std::move(coefficients)), count_(count) {}
-  std::string_view name() const override { return "stream_collapse"; }
+  Read(Saved streams, Tensor coefficients, std::int64_t count, std::shared_ptr<StreamGradients> gradients)
+      : streams_(std::move(streams)),
+        coefficients_(std::move(coefficients)),
+        count_(count),
+        gradients_(std::move(gradients)) {}
+  std::string_view name() const override { return "read_streams"; }
   bool is_cheap() const override { return true; }
 
   Tensor recompute(BackwardPass& pass) override {
@@ -90,46 +110,49 @@ class Collapse final : public autograd::Operation {
   }
 
   void backward_inputs(BackwardPass& pass) override {
-    const Tensor streams = pass.get(streams_);
-    const auto dstreams = pass.input_gradient(0), dcoefficients = pass.input_gradient(1);
-    pass.stream().launch(kernels::StreamCollapseBackward{
-        streams.view(), coefficients_.view(), pass.output_gradient().view(), dstreams.view, dcoefficients.view,
-        dstreams.accumulate, dcoefficients.accumulate});
+    gradients_->input = pass.output_gradient();
+    if (!gradients_->written.defined()) {  // otherwise the coefficients have a gradient already
+      pass.pass_input_gradient(0, pass.stream().zeros(coefficients_.shape(), coefficients_.dtype()));
+    }
   }
 
  private:
   Saved streams_;
   Tensor coefficients_;
   std::int64_t count_;
+  std::shared_ptr<StreamGradients> gradients_;
 };
 
-class Expand final : public autograd::Operation {
+class Write final : public autograd::Operation {
  public:
-  Expand(Saved streams, Saved f, Tensor coefficients)
-      : streams_(std::move(streams)), f_(std::move(f)), coefficients_(std::move(coefficients)) {}
-  std::string_view name() const override { return "stream_expand"; }
+  Write(Saved streams, Saved f, Tensor coefficients, std::shared_ptr<StreamGradients> gradients)
+      : streams_(std::move(streams)),
+        f_(std::move(f)),
+        coefficients_(std::move(coefficients)),
+        gradients_(std::move(gradients)) {}
+  std::string_view name() const override { return "write_streams"; }
 
   void backward_inputs(BackwardPass& pass) override {
     const Tensor streams = pass.get(streams_), f = pass.get(f_);
-    const auto dstreams = pass.input_gradient(0), df = pass.input_gradient(1), dcoefficients = pass.input_gradient(2);
+    const auto df = pass.input_gradient(0), dcoefficients = pass.input_gradient(1);
     kernels::StreamExpandBackward backward;
     backward.streams = streams.view();
     backward.f = f.view();
     backward.coefficients = coefficients_.view();
     backward.dy = pass.output_gradient().view();
-    backward.dstreams = dstreams.view;
     backward.df = df.view;
     backward.dcoefficients = dcoefficients.view;
-    backward.accumulate_streams = dstreams.accumulate;
     backward.accumulate_f = df.accumulate;
     backward.accumulate_coefficients = dcoefficients.accumulate;
     pass.stream().launch(backward);
+    gradients_->written = pass.output_gradient();
   }
 
  private:
   Saved streams_;
   Saved f_;
   Tensor coefficients_;
+  std::shared_ptr<StreamGradients> gradients_;
 };
 
 class Copies final : public autograd::Operation {
@@ -159,11 +182,12 @@ class Copies final : public autograd::Operation {
 
 }  // namespace
 
-Variable stream_coefficients(Tape& tape, const Variable& streams, const HyperConnectionSite& site) {
+StreamReading read_streams(Tape& tape, const Variable& streams, const HyperConnectionSite& site) {
   const Tensor& fn = tape.value_of(site.fn);
   const std::int64_t tokens = streams.value.size(0), rows = fn.size(0);
   Tensor coefficients = tape.stream().empty({tokens, rows}, fn.dtype());
   Tensor product = tape.stream().empty({tokens, rows + 1}, fn.dtype());
+  Tensor input = tape.stream().empty({tokens, streams.value.size(1) / site.streams}, streams.value.dtype());
   kernels::HyperConnectionCoefficients forward;
   forward.streams = streams.value.view();
   forward.fn = fn.view();
@@ -171,29 +195,32 @@ Variable stream_coefficients(Tape& tape, const Variable& streams, const HyperCon
   forward.scale = tape.value_of(site.scale).view();
   forward.coefficients = coefficients.view();
   forward.product = product.view();
+  forward.y = input.view();
   forward.stream_count = site.streams;
   forward.iterations = site.iterations;
   forward.norm_epsilon = site.norm_epsilon;
   forward.epsilon = site.epsilon;
   forward.head = site.head;
   tape.stream().launch(forward);
-  auto operation = std::make_unique<Coefficients>(tape.save(streams), std::move(product), site);
-  return tape.record(std::move(operation), std::move(coefficients), {streams});
+  StreamReading reading;
+  reading.streams = streams;
+  reading.gradients = std::make_shared<StreamGradients>();
+  reading.coefficients =
+      tape.record(std::make_unique<Coefficients>(tape.save(streams), std::move(product), site, reading.gradients),
+                  coefficients, {streams});
+  reading.input =
+      tape.record(std::make_unique<Read>(tape.save(streams), std::move(coefficients), site.streams, reading.gradients),
+                  std::move(input), {reading.coefficients});
+  return reading;
 }
 
-Variable stream_collapse(Tape& tape, const Variable& streams, const Variable& coefficients, std::int64_t count) {
-  Tensor y = tape.stream().empty({streams.value.size(0), streams.value.size(1) / count}, streams.value.dtype());
-  tape.stream().launch(kernels::StreamCollapse{streams.value.view(), coefficients.value.view(), y.view()});
-  return tape.record(std::make_unique<Collapse>(tape.save(streams), coefficients.value, count), std::move(y),
-                     {streams, coefficients});
-}
-
-Variable stream_expand(Tape& tape, const Variable& streams, const Variable& f, const Variable& coefficients) {
+Variable write_streams(Tape& tape, const StreamReading& reading, const Variable& f) {
+  const Variable& streams = reading.streams;
+  const Tensor& coefficients = reading.coefficients.value;
   Tensor y = tape.stream().empty(streams.value.shape(), streams.value.dtype());
-  tape.stream().launch(
-      kernels::StreamExpand{streams.value.view(), f.value.view(), coefficients.value.view(), y.view()});
-  return tape.record(std::make_unique<Expand>(tape.save(streams), tape.save(f), coefficients.value), std::move(y),
-                     {streams, f, coefficients});
+  tape.stream().launch(kernels::StreamExpand{streams.value.view(), f.value.view(), coefficients.view(), y.view()});
+  return tape.record(std::make_unique<Write>(tape.save(streams), tape.save(f), coefficients, reading.gradients),
+                     std::move(y), {f, reading.coefficients});
 }
 
 Variable stream_copies(Tape& tape, const Variable& x, std::int64_t count) {

@@ -45,40 +45,6 @@ void stream_collapse(const kernels::StreamCollapse& kernel, const LaunchContext&
                });
 }
 
-void stream_collapse_backward(const kernels::StreamCollapseBackward& kernel, const LaunchContext& context) {
-  const std::int64_t width = kernel.dy.size(1), n = kernel.streams.size(1) / width;
-  const bool accumulate = kernel.accumulate_streams;
-  with_streams(
-      kernel.kName, kernel.streams, n, [&]<typename T, int kStreams>(T, std::integral_constant<int, kStreams>) {
-        const auto x = rows_of<const T>(kernel.streams), dy = rows_of<const T>(kernel.dy);
-        const auto coefficients = rows_of<const float>(kernel.coefficients);
-        const auto dstreams = rows_of<T>(kernel.dstreams);
-        const auto dcoefficients = rows_of<float>(kernel.dcoefficients);
-        for_each_row(context.threads, x.rows, x.width, [&](std::int64_t t) HWY_ATTR {
-          const std::int64_t count = kStreams > 0 ? kStreams : n;
-          const float* const pre = coefficients[t];
-          const T *const x_row = x[t], *const dy_row = dy[t];
-          T* const dstreams_row = dstreams[t];
-          Vector sums[kStreamCapacity<kStreams>];
-          for (std::int64_t j = 0; j < count; ++j) {
-            sums[j] = hn::Zero(Tag());
-          }
-          for_each_vector_or_pair<T>(width, [&](std::int64_t i, auto lanes) FLYOVER_VECTOR_BODY {
-            const auto gradient = load(dy_row + i, lanes);
-            for (std::int64_t j = 0; j < count; ++j) {
-              T* const to = dstreams_row + j * width + i;
-              sums[j] = add_products(load(x_row + j * width + i, lanes), gradient, sums[j]);
-              store(accumulated(accumulate, scaled(pre[j], gradient), to, lanes), to, lanes);
-            }
-          });
-          float* const to = dcoefficients[t];
-          for (std::int64_t c = 0; c < coefficients.width; ++c) {
-            to[c] = accumulated(kernel.accumulate_coefficients, c < count ? sum_of_lanes(sums[c]) : 0.0f, to[c]);
-          }
-        });
-      });
-}
-
 void stream_expand(const kernels::StreamExpand& kernel, const LaunchContext& context) {
   const std::int64_t width = kernel.f.size(1), n = kernel.streams.size(1) / width;
   with_streams(kernel.kName, kernel.streams, n,
@@ -118,7 +84,7 @@ struct ExpandBackward {
   std::int64_t width;
   RowAccess<const T> x, f, dy;
   RowAccess<const float> coefficients;
-  RowAccess<T> dstreams, df;
+  RowAccess<T> df;
   RowAccess<float> dcoefficients;
 
   HWY_INLINE std::int64_t count() const { return kStreams > 0 ? kStreams : n; }
@@ -159,30 +125,6 @@ struct ExpandBackward {
       const float value = c < streams ? 0.0f : sum_of_lanes(sums[c - streams]);
       to[c] = accumulated(kernel.accumulate_coefficients, value, to[c]);
     }
-    if (kernel.dstreams.has_value()) {
-      streams_gradient(t);
-    }
-  }
-
-  HWY_INLINE void streams_gradient(std::int64_t t) const {
-    const std::int64_t streams = count();
-    const float* const comb = coefficients[t] + 2 * streams;
-    const T* const dy_row = dy[t];
-    T* const dstreams_row = dstreams[t];
-    for_each_vector_or_pair<T>(width, [&](std::int64_t i, auto lanes) FLYOVER_VECTOR_BODY {
-      std::remove_const_t<decltype(load(dy_row, lanes))> gradient[kStreamCapacity<kStreams>];
-      for (std::int64_t k = 0; k < streams; ++k) {
-        gradient[k] = load(dy_row + k * width + i, lanes);
-      }
-      for (std::int64_t j = 0; j < streams; ++j) {
-        auto sum = scaled(comb[j * streams], gradient[0]);
-        for (std::int64_t k = 1; k < streams; ++k) {
-          sum = add_scaled(comb[j * streams + k], gradient[k], sum);
-        }
-        T* const to = dstreams_row + j * width + i;
-        store(accumulated(kernel.accumulate_streams, sum, to, lanes), to, lanes);
-      }
-    });
   }
 };
 
@@ -190,24 +132,21 @@ void stream_expand_backward(const kernels::StreamExpandBackward& kernel, const L
   const std::int64_t width = kernel.f.size(1), n = kernel.streams.size(1) / width;
   with_streams(kernel.kName, kernel.streams, n,
                [&]<typename T, int kStreams>(T, std::integral_constant<int, kStreams>) {
-                 const ExpandBackward<kStreams, T> token{
-                     kernel,
-                     n,
-                     width,
-                     rows_of<const T>(kernel.streams),
-                     rows_of<const T>(kernel.f),
-                     rows_of<const T>(kernel.dy),
-                     rows_of<const float>(kernel.coefficients),
-                     kernel.dstreams.has_value() ? rows_of<T>(*kernel.dstreams) : RowAccess<T>(),
-                     rows_of<T>(kernel.df),
-                     rows_of<float>(kernel.dcoefficients)};
+                 const ExpandBackward<kStreams, T> token{kernel,
+                                                         n,
+                                                         width,
+                                                         rows_of<const T>(kernel.streams),
+                                                         rows_of<const T>(kernel.f),
+                                                         rows_of<const T>(kernel.dy),
+                                                         rows_of<const float>(kernel.coefficients),
+                                                         rows_of<T>(kernel.df),
+                                                         rows_of<float>(kernel.dcoefficients)};
                  for_each_row(context.threads, token.x.rows, token.x.width, [&](std::int64_t t) HWY_ATTR { token(t); });
                });
 }
 
 void add_kernels(KernelTable& table) {
   table.set<kernels::StreamCollapse>(stream_collapse);
-  table.set<kernels::StreamCollapseBackward>(stream_collapse_backward);
   table.set<kernels::StreamExpand>(stream_expand);
   table.set<kernels::StreamExpandBackward>(stream_expand_backward);
 }

@@ -19,24 +19,6 @@ void stream_collapse(const kernels::StreamCollapse& kernel, const LaunchContext&
   }
 }
 
-void stream_collapse_backward(const kernels::StreamCollapseBackward& kernel, const LaunchContext&) {
-  const Input x(kernel.streams), pre(kernel.coefficients), dy(kernel.dy);
-  const Output dstreams(kernel.dstreams), dcoefficients(kernel.dcoefficients);
-  const std::int64_t width = kernel.dy.size(1), n = kernel.streams.size(1) / width;
-  for (std::int64_t t = 0; t < kernel.dy.size(0); ++t) {
-    for (std::int64_t c = 0; c < kernel.coefficients.size(1); ++c) {
-      double dpre = 0;
-      for (std::int64_t i = 0; c < n && i < width; ++i) {
-        dpre += x(t, c * width + i) * dy(t, i);
-      }
-      dcoefficients(t, c) = (kernel.accumulate_coefficients ? dcoefficients(t, c) : 0.0) + dpre;
-    }
-    for (std::int64_t k = 0; k < n * width; ++k) {
-      dstreams(t, k) = (kernel.accumulate_streams ? dstreams(t, k) : 0.0) + pre(t, k / width) * dy(t, k % width);
-    }
-  }
-}
-
 void stream_expand(const kernels::StreamExpand& kernel, const LaunchContext&) {
   const Input x(kernel.streams), f(kernel.f), coefficients(kernel.coefficients);
   const Output y(kernel.y);
@@ -94,14 +76,6 @@ void stream_expand_backward(const kernels::StreamExpandBackward& kernel, const L
       }
       df(t, i) = (kernel.accumulate_f ? df(t, i) : 0.0) + sum;
     }
-    for (std::int64_t c = 0; kernel.dstreams.has_value() && c < n * width; ++c) {
-      const Output dstreams(*kernel.dstreams);
-      double sum = 0;
-      for (std::int64_t k = 0; k < n; ++k) {
-        sum += coefficients(t, 2 * n + c / width * n + k) * dy(t, k * width + c % width);
-      }
-      dstreams(t, c) = (kernel.accumulate_streams ? dstreams(t, c) : 0.0) + sum;
-    }
   }
 }
 
@@ -109,7 +83,6 @@ void stream_expand_backward(const kernels::StreamExpandBackward& kernel, const L
 
 void add_streams_kernels(KernelTable& table) {
   table.set<kernels::StreamCollapse>(stream_collapse);
-  table.set<kernels::StreamCollapseBackward>(stream_collapse_backward);
   table.set<kernels::StreamExpand>(stream_expand);
   table.set<kernels::StreamExpandBackward>(stream_expand_backward);
 }

@@ -23,17 +23,16 @@ Variable Model::run_layer(Tape& tape, const Layer& layer, std::int64_t index, co
   const nn::CompressionKind kind = config_.compression[static_cast<std::size_t>(index)];
   const ops::RopeAngles& angles = kind.ratio > 0 ? context.compressed_angles : context.window_angles;
   const nn::CompressedLayerCache* cache = context.cache != nullptr ? &context.cache->layer(index) : nullptr;
-  const std::int64_t n = config_.hc_mult;
 
-  const Variable attention_mix = ops::stream_coefficients(tape, streams, layer.attention_site);
-  const Variable attention_input = layer.attention_norm(tape, ops::stream_collapse(tape, streams, attention_mix, n));
+  const ops::StreamReading attention_reading = ops::read_streams(tape, streams, layer.attention_site);
+  const Variable attention_input = layer.attention_norm(tape, attention_reading.input);
   const Variable attended =
       layer.attention(tape, attention_input, batch, angles, context.tables[kind_index(index)], cache);
-  const Variable middle = ops::stream_expand(tape, streams, attended, attention_mix);
+  const Variable middle = ops::write_streams(tape, attention_reading, attended);
 
-  const Variable mixture_mix = ops::stream_coefficients(tape, middle, layer.mixture_site);
-  const Variable mixture_input = layer.mixture_norm(tape, ops::stream_collapse(tape, middle, mixture_mix, n));
-  return ops::stream_expand(tape, middle, layer.mixture(tape, mixture_input, batch), mixture_mix);
+  const ops::StreamReading mixture_reading = ops::read_streams(tape, middle, layer.mixture_site);
+  const Variable mixture_input = layer.mixture_norm(tape, mixture_reading.input);
+  return ops::write_streams(tape, mixture_reading, layer.mixture(tape, mixture_input, batch));
 }
 
 Variable Model::run_layers(Tape& tape, const nn::TokenBatch& batch, const SharedContext& context) const {
@@ -48,8 +47,7 @@ Variable Model::run_layers(Tape& tape, const nn::TokenBatch& batch, const Shared
 }
 
 Variable Model::collapse(Tape& tape, const Head& head, const Variable& streams) const {
-  const Variable mix = ops::stream_coefficients(tape, streams, head.site);
-  return head.norm(tape, ops::stream_collapse(tape, streams, mix, config_.hc_mult));
+  return head.norm(tape, ops::read_streams(tape, streams, head.site).input);
 }
 
 Variable Model::hidden_states(Tape& tape, const nn::TokenBatch& batch, const nn::Cache* cache) const {

@@ -115,51 +115,23 @@ TEST_F(HyperConnectionGradient, OfAWholeSite) {
     };
     loss();
     const View dcoefficients = blank({kTokens, site.rows()}), dy = random({kTokens, kWidth});
-    run(kernels::StreamExpandBackward{site.x, f, site.coefficients, dout, std::nullopt, df, dcoefficients, false, false,
-                                      false});
+    run(kernels::StreamExpandBackward{site.x, f, site.coefficients, dout, df, dcoefficients});
     doubled(df, dy);
     expect_gradients(site, loss, dcoefficients, dy, dout);
-
-    // The same from the kernels one by one.
-    const View dx = blank({kTokens, site.total()}), dz = blank({kTokens, site.rows()}), dm = blank(dz.shape);
-    loss();
-    run(kernels::StreamExpandBackward{site.x, f, site.coefficients, dout, dx, df, dcoefficients, false, false, false});
-    doubled(df, dy);
-    run(kernels::StreamCollapseBackward{site.x, site.coefficients, dy, dx, dcoefficients, true, true});
-    run(kernels::HyperConnectionCoefficientsBackward{site.x, site.fn, site.base, site.scale, site.product,
-                                                     dcoefficients, dx, dz, dm, std::nullopt, std::nullopt, true,
-                                                     streams, iterations, 1e-3f, false});
-    EXPECT_LT(difference_error(site.x, loss, dx), kGradientTolerance);
   });
-}
-
-TEST_F(HyperConnectionGradient, OfCollapse) {
-  for (const std::int64_t streams : {2, 4}) {
-    const View x = dense({kTokens, streams * kWidth}), coefficients = dense({kTokens, streams});
-    const View y = random({kTokens, kWidth}), dy = random({kTokens, kWidth}), dx = blank(x.shape);
-    const View dcoefficients = blank(coefficients.shape);
-    const auto loss = [&] {
-      run(kernels::StreamCollapse{x, coefficients, y});
-      return inner_product(y, dy);
-    };
-    run(kernels::StreamCollapseBackward{x, coefficients, dy, dx, dcoefficients, false, false});
-    EXPECT_LT(difference_error(x, loss, dx), kGradientTolerance);
-    EXPECT_LT(difference_error(coefficients, loss, dcoefficients), kGradientTolerance);
-  }
 }
 
 TEST_F(HyperConnectionGradient, OfExpand) {
   for (const std::int64_t streams : {2, 4}) {
     const kernels::Dims wide{kTokens, streams * kWidth};
-    const View x = dense(wide), f = random({kTokens, kWidth}), y = dense(wide), dy = dense(wide), dx = blank(wide);
+    const View x = dense(wide), f = random({kTokens, kWidth}), y = dense(wide), dy = dense(wide);
     const View coefficients = dense({kTokens, kernels::hyper_connection_coefficients(streams)});
     const View df = random({kTokens, kWidth}), dcoefficients = blank(coefficients.shape);
     const auto loss = [&] {
       run(kernels::StreamExpand{x, f, coefficients, y});
       return inner_product(y, dy);
     };
-    run(kernels::StreamExpandBackward{x, f, coefficients, dy, dx, df, dcoefficients, false, false, false});
-    EXPECT_LT(difference_error(x, loss, dx), kGradientTolerance);
+    run(kernels::StreamExpandBackward{x, f, coefficients, dy, df, dcoefficients});
     EXPECT_LT(difference_error(f, loss, df), kGradientTolerance);
     EXPECT_LT(difference_error(coefficients, loss, dcoefficients), kGradientTolerance);
   }

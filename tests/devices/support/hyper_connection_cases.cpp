@@ -128,19 +128,6 @@ Magnitudes make_case(OperandMaker& make, DType dtype, kernels::StreamCollapse& k
   return {{"y", 1.0}};
 }
 
-Magnitudes make_case(OperandMaker& make, DType dtype, kernels::StreamCollapseBackward& kernel) {
-  const DType type = kernels::statistics_dtype(dtype);
-  const Sizes sizes = make_sizes(make, 40, 300);
-  kernel.streams = make.random(dtype, {sizes.tokens, sizes.total()});
-  kernel.coefficients = make.random(type, {sizes.tokens, sizes.rows()});
-  kernel.dy = make.random(dtype, {sizes.tokens, sizes.width}, Layout::kGaps);
-  kernel.accumulate_streams = make.coin();
-  kernel.accumulate_coefficients = make.coin();
-  kernel.dstreams = make_sum(make, dtype, {sizes.tokens, sizes.total()}, kernel.accumulate_streams);
-  kernel.dcoefficients = make_sum(make, type, {sizes.tokens, sizes.rows()}, kernel.accumulate_coefficients);
-  return {{"dstreams", 1.0}, {"dcoefficients", std::sqrt(static_cast<double>(sizes.width))}};
-}
-
 Magnitudes make_case(OperandMaker& make, DType dtype, kernels::StreamExpand& kernel) {
   Sizes sizes = make_sizes(make, 40, 300);
   sizes.head = false;
@@ -160,15 +147,11 @@ Magnitudes make_case(OperandMaker& make, DType dtype, kernels::StreamExpandBackw
   kernel.f = make.random(dtype, {sizes.tokens, sizes.width}, Layout::kGaps);
   kernel.coefficients = make.random(type, {sizes.tokens, sizes.rows()});
   kernel.dy = make.random(dtype, wide);
-  kernel.accumulate_streams = make.coin();
   kernel.accumulate_f = make.coin();
   kernel.accumulate_coefficients = make.coin();
-  if (make.coin()) {
-    kernel.dstreams = make_sum(make, dtype, wide, kernel.accumulate_streams);
-  }
   kernel.df = make_sum(make, dtype, {sizes.tokens, sizes.width}, kernel.accumulate_f, Layout::kGaps);
   kernel.dcoefficients = make_sum(make, type, {sizes.tokens, sizes.rows()}, kernel.accumulate_coefficients);
-  return {{"dstreams", 1.0}, {"df", 1.0}, {"dcoefficients", std::sqrt(static_cast<double>(sizes.width))}};
+  return {{"df", 1.0}, {"dcoefficients", std::sqrt(static_cast<double>(sizes.width))}};
 }
 
 }  // namespace flyover::tests

@@ -66,7 +66,6 @@ std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype,
 std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype,
                                  kernels::HyperConnectionWeightGradient& kernel);
 std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::StreamCollapse& kernel);
-std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::StreamCollapseBackward& kernel);
 std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::StreamExpand& kernel);
 std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::StreamExpandBackward& kernel);
 std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::CompressForward& kernel);

@@ -7,3 +7,4 @@ add_library(flyover_devices_test_support STATIC ${CMAKE_CURRENT_LIST_DIR}/attent
             ${CMAKE_CURRENT_LIST_DIR}/shared_documents.cpp ${CMAKE_CURRENT_LIST_DIR}/indexer_cases.cpp
             ${CMAKE_CURRENT_LIST_DIR}/muon_cases.cpp ${CMAKE_CURRENT_LIST_DIR}/quantisation_cases.cpp)
 target_link_libraries(flyover_devices_test_support PUBLIC flyover_test_support flyover_devices_reference)
+target_compile_options(flyover_devices_test_support PRIVATE ${FLYOVER_COMPILE_QUICKLY})
