@@ -24,12 +24,14 @@ using optim::OptimizerKind;
 
 constexpr const char* kVariant = "deepseek_v4_fp4";
 
-/// Documents long enough for the indexers to choose.
+constexpr std::int64_t kFirstDocument = 195, kLastDocument = 90, kTokens = kFirstDocument + 1 + kLastDocument;
+
+/// Documents in which the indexers choose so often that rounding must change some of the choices.
 nn::PackedTokens documents() {
   nn::PackedTokens packed;
   const base::Random random(6, base::RandomPurpose::kTest);
-  packed.document_lengths = {23, 1, 10};
-  for (std::uint64_t i = 0; i < 34; ++i) {
+  packed.document_lengths = {kFirstDocument, 1, kLastDocument};
+  for (std::uint64_t i = 0; i < kTokens; ++i) {
     packed.tokens.push_back(static_cast<std::int32_t>(random.below(i, 11)));
     packed.targets.push_back(kernels::kIgnoredTarget);
     packed.weights.push_back(0.0f);
@@ -135,8 +137,8 @@ TEST_P(QuantisationAware, MastersKeepWhatTheValuesDoNotShow) {
 }
 
 TEST_P(QuantisationAware, QueriesAndEntriesOfEveryIndexerAreTransformedAndRounded) {
-  // 34 tokens have queries of 2 heads, each whole window of 2 an entry of one head, in the one layer with an indexer.
-  constexpr std::int64_t kHeads = 34 * 2 + (23 / 2 + 0 + 10 / 2), kElements = kHeads * 32;
+  // The tokens have queries of 2 heads, each whole window of 2 an entry of one head, in the one layer with an indexer.
+  constexpr std::int64_t kHeads = kTokens * 2 + (kFirstDocument / 2 + 0 + kLastDocument / 2), kElements = kHeads * 32;
   Training training = trained(directory_.path());
   training.machine.stream.reset_statistics();
   logits(*training.model, training.machine.stream);
@@ -166,9 +168,9 @@ TEST_P(QuantisationAware, GradientsAreThoseOfTheRoundedWeightsAndReachTheIndexer
     }
   }
   nn::PackedTokens packed = documents();
-  for (std::size_t i = 0; i + 1 < 23; ++i) {
+  for (std::size_t i = 0; i + 1 < kFirstDocument; ++i) {
     packed.targets[i] = packed.tokens[i + 1];
-    packed.weights[i] = 1.0f / 22.0f;
+    packed.weights[i] = 1.0f / static_cast<float>(kFirstDocument - 1);
   }
   StepOptions options;
   options.auxiliary = {.further_weight = 0.1, .balance_coefficient = 1e-3, .indexer_coefficient = 1.0};
