@@ -19,7 +19,7 @@ if(FLYOVER_SANITIZE)
   target_link_options(flyover_options INTERFACE -fsanitize=${FLYOVER_SANITIZE})
 endif()
 
-# Where running time does not matter, compiling time does: for tests and the command line.
+# Where running time does not matter, compiling time does: for tests, and for what only says what is to be done.
 set(FLYOVER_COMPILE_QUICKLY $<$<CONFIG:Release>:-O1>)
 
 # flyover_library(NAME SOURCES a.cpp ... [DEPENDS lower folders ...] [LINK external targets ...])

@@ -12,5 +12,6 @@ fi
 echo "== flyover run recipes/quickstart.yaml --set run_directory=$run"
 started=$SECONDS
 build/release/bin/flyover run recipes/quickstart.yaml --set run_directory="$run"
-echo "== trained and scored in $((SECONDS - started)) s. The model is in $run/model. Talk to it:"
+echo "== trained and scored in $((SECONDS - started)) s. Curves, scores and samples: $run/report.html"
+echo "   The model is in $run/model. Talk to it:"
 echo "   build/release/bin/flyover chat --model $run/model"

@@ -41,9 +41,11 @@ int main(int argc, char** argv) {
   add_run(app, action);
   add_generate(app, action);
   add_chat(app, action);
+  add_eval(app, action);
   add_inspect(app, action);
   add_convert(app, action);
   add_bench(app, action);
+  add_report(app, action);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -7,8 +7,11 @@
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
+#include <fmt/core.h>
 
+#include "base/error.h"
 #include "cli/commands.h"
+#include "report/report.h"
 
 namespace flyover::cli {
 
@@ -28,8 +31,15 @@ void add_run(CLI::App& app, Action& action) {
   command->callback([options, &action] {
     action = [options] {
       const recipe::Recipe recipe = recipe::read_recipe(options->recipe, options->overrides);
-      const auto outcome = posttrain::run_recipe(recipe, {options->resume, stdout});
-      return outcome == posttrain::RunOutcome::kCompleted ? kSuccess : kInterrupted;
+      if (posttrain::run_recipe(recipe, {options->resume, stdout}) != posttrain::RunOutcome::kCompleted) {
+        return kInterrupted;
+      }
+      try {
+        fmt::print("report: {}\n", report::write_report(recipe.run_directory).string());
+      } catch (const base::Error& error) {
+        fmt::print("no report: {}\n", error.what());  // the model is there; that is what counts
+      }
+      return kSuccess;
     };
   });
 }

@@ -76,20 +76,4 @@ Scores score_exact_match(models::LanguageModel& model, tensor::Stream& stream, c
   return scores;
 }
 
-std::string format_scores(const std::vector<std::pair<std::string, Scores>>& columns) {
-  std::string text = fmt::format("{:<12}", "task");
-  for (const auto& [name, scores] : columns) {
-    text += fmt::format("{:>14}", name);
-  }
-  text += "\n";
-  for (std::size_t row = 0; !columns.empty() && row < columns.front().second.tasks.size(); ++row) {
-    text += fmt::format("{:<12}", columns.front().second.tasks[row].task);
-    for (const auto& [name, scores] : columns) {
-      text += fmt::format("{:>12.0f} %", 100 * scores.tasks[row].accuracy());
-    }
-    text += "\n";
-  }
-  return text;
-}
-
 }  // namespace flyover::evaluate

@@ -7,31 +7,11 @@
 
 #include "data/chat_template.h"
 #include "data/generators.h"
+#include "evaluate/scores.h"
 #include "models/language_model.h"
 #include "tokenizer/tokenizer.h"
 
 namespace flyover::evaluate {
-
-/// The result of one kind of task.
-struct TaskScore {
-  std::string task;
-  std::int64_t right = 0;
-  std::int64_t asked = 0;
-  double accuracy() const { return asked == 0 ? 0.0 : static_cast<double>(right) / static_cast<double>(asked); }
-};
-
-/// A question with what the model said.
-struct Dialogue {
-  std::string task;
-  std::string question;
-  std::string expected;
-  std::string said;
-};
-
-struct Scores {
-  std::vector<TaskScore> tasks;
-  std::vector<Dialogue> samples;  ///< the first question of each task
-};
 
 struct ExactMatchOptions {
   std::string generator;
@@ -45,8 +25,5 @@ struct ExactMatchOptions {
 /// without reasoning and outer white space, with the right one.
 Scores score_exact_match(models::LanguageModel& model, tensor::Stream& stream, const tokenizer::Tokenizer& tokenizer,
                          const data::ChatTemplate& chat_template, const ExactMatchOptions& options);
-
-/// A table with a row for each task and a column for each of the named scores, for people.
-std::string format_scores(const std::vector<std::pair<std::string, Scores>>& columns);
 
 }  // namespace flyover::evaluate

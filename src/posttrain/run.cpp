@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <fmt/core.h>
+#include <nlohmann/json.hpp>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -17,17 +18,14 @@
 #include "checkpoint/hub_directory_writer.h"
 #include "checkpoint/model_output.h"
 #include "checkpoint/model_weights.h"
-#include "evaluate/exact_match.h"
 #include "posttrain/preflight.h"
+#include "posttrain/scoring.h"
 #include "trainer/trainer.h"
 
 namespace flyover::posttrain {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr std::size_t kDialoguesShown = 2;
-constexpr std::uint64_t kEvaluationSeed = 7'000'001;
 
 /// One run: what its stages share.
 struct Run {
@@ -39,7 +37,7 @@ struct Run {
   std::unique_ptr<trainer::RunDirectory> directory;
   trainer::InterruptionWatch interruption;
   double peak_flops = 0;
-  std::vector<std::pair<std::string, evaluate::Scores>> scores;
+  evaluate::NamedScores scores;
 
   void say(const std::string& text) const {
     fmt::print(options.output, "{}\n", text);
@@ -125,19 +123,6 @@ std::unique_ptr<models::LanguageModel> load_model(Run& run, std::size_t index, P
   return model;
 }
 
-void score(Run& run, const std::string& label, models::LanguageModel& model, const StartingModel& start) {
-  for (const recipe::EvaluationTask& task : run.recipe.evaluate) {
-    evaluate::ExactMatchOptions options;
-    options.generator = task.generate;
-    options.count = task.count;
-    options.max_new_tokens = task.max_new_tokens;
-    options.stop_tokens = start.stop_tokens;
-    options.seed = run.recipe.seed + kEvaluationSeed;
-    run.scores.emplace_back(
-        label, evaluate::score_exact_match(model, *run.stream, start.tokenizer, *start.chat_template, options));
-  }
-}
-
 trainer::TrainerOptions trainer_options(const Run& run, std::size_t index, std::int64_t total_steps) {
   const recipe::Stage& stage = run.recipe.stages[index];
   trainer::TrainerOptions options;
@@ -175,7 +160,7 @@ RunOutcome run_stage(Run& run, std::size_t index, PreparedStage& prepared) {
   const std::vector<std::int64_t> saved = checkpoints.steps();
   const bool first_of_instructions = !run.recipe.evaluate.empty() && run.is_last(index) && prepared.start.chat_template;
   if (first_of_instructions) {
-    score(run, "raw", *model, prepared.start);
+    run.scores.emplace_back("raw", score_model(run.recipe, *model, *run.stream, prepared.start));
   }
   trainer::MetricsFile metrics(run.directory->metrics_file(), stage.name, saved.empty() ? -1 : saved.back());
   std::optional<trainer::TensorboardFile> tensorboard;
@@ -211,7 +196,7 @@ RunOutcome run_stage(Run& run, std::size_t index, PreparedStage& prepared) {
                           model_output(prepared.start));
   run.say(fmt::format("model: {}", run.model_path(index).string()));
   if (first_of_instructions) {
-    score(run, "trained", *model, prepared.start);
+    run.scores.emplace_back("trained", score_model(run.recipe, *model, *run.stream, prepared.start));
   }
   const std::int64_t best = trainer.info().best_step;
   if (stage.checkpoint.keep_best && best > 0 && best != trainer.info().step) {
@@ -227,13 +212,9 @@ void report_scores(const Run& run) {
   if (run.scores.empty()) {
     return;
   }
-  run.say("\nexact match on questions that no training example contains\n" + evaluate::format_scores(run.scores));
-  const auto& samples = run.scores.back().second.samples;
-  for (std::size_t i = 0; i < kDialoguesShown && i < samples.size(); ++i) {
-    // From the far end: the last tasks are the ones that look most like a conversation.
-    const evaluate::Dialogue& dialogue = samples[samples.size() - 1 - i];
-    run.say(fmt::format("user:      {}\nassistant: {}\n", dialogue.question, dialogue.said));
-  }
+  base::write_file_atomically(run.directory->evaluation_file(),
+                              scores_json(run.scores).dump(1, ' ', false, base::Json::error_handler_t::replace) + "\n");
+  run.say("\n" + format_evaluation(run.scores));
 }
 
 }  // namespace

@@ -50,6 +50,7 @@ class RunDirectory {
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path recipe_file() const { return path_ / "recipe.yaml"; }
   std::filesystem::path metrics_file() const { return path_ / "metrics.jsonl"; }
+  std::filesystem::path evaluation_file() const { return path_ / "evaluation.json"; }
 
  private:
   std::filesystem::path path_;

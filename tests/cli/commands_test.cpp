@@ -1,8 +1,10 @@
 // The verbs as users call them.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "base/files.h"
+#include "base/json.h"
 #include "checkpoint/safetensors.h"
 #include "devices/cpu/instruction_set.h"
 #include "process.h"
@@ -86,6 +88,43 @@ TEST(Commands, TheTemplatesVariablesComeFromTheCommandLine) {
     EXPECT_EQ(refused.exit_code, 2) << refused.output;
     EXPECT_THAT(refused.output, HasSubstr(message));
   }
+}
+
+TEST(Commands, EvalScoresAsTheRunDidAndTheReportShowsIt) {
+  const TemporaryDirectory directory;
+  const auto recipe = directory.path() / "recipe.yaml", run = directory.path() / "run";
+  write_file(recipe, tiny_recipe(run) + "evaluate:\n  - {generate: quickstart_instructions, count: 3}\n");
+  const ProcessResult trained = run_flyover({"run", recipe.string()});
+  ASSERT_EQ(trained.exit_code, 0) << trained.output;
+  EXPECT_THAT(trained.output, HasSubstr("report.html"));
+  const base::Json stored = base::read_json_file(run / "evaluation.json");
+  const std::vector<std::pair<std::string, std::filesystem::path>> models = {{"raw", run / "stages/raw/model"},
+                                                                             {"trained", run / "model"}};
+  for (std::size_t i = 0; i < models.size(); ++i) {
+    const ProcessResult result = run_flyover({"eval", recipe.string(), "--model", models[i].second.string(), "--json"});
+    ASSERT_EQ(result.exit_code, 0) << result.output;
+    const base::Json scores = base::parse_json(result.output, "eval");
+    EXPECT_EQ(stored.at(i).at("name"), models[i].first);
+    EXPECT_EQ(scores.at("tasks"), stored.at(i).at("tasks"));
+    EXPECT_EQ(scores.at("samples"), stored.at(i).at("samples"));
+  }
+  const auto page = run / "report.html";
+  std::filesystem::remove(page);
+  EXPECT_EQ(run_flyover({"report", run.string()}).exit_code, 0);
+  EXPECT_THAT(base::read_file(page), HasSubstr("of 3</small>"));
+}
+
+TEST(Commands, EvalRefusesWhatItCannotAsk) {
+  const TemporaryDirectory directory;
+  const auto recipe = directory.path() / "recipe.yaml", run = directory.path() / "run";
+  write_file(recipe, tiny_recipe(run));
+  const std::string missing = (directory.path() / "nothing").string();
+  EXPECT_THAT(run_flyover({"eval", recipe.string(), "--model", missing}).output, HasSubstr("has no questions"));
+  const ProcessResult result = run_flyover(
+      {"eval", recipe.string(), "--model", missing, "--set", "evaluate=[{generate: quickstart_instructions}]"});
+  EXPECT_EQ(result.exit_code, 2) << result.output;
+  EXPECT_THAT(result.output, HasSubstr(missing));
+  EXPECT_EQ(run_flyover({"report", missing}).exit_code, 2);
 }
 
 TEST(Commands, EveryInstructionSetOfTheMachineCanBeForced) {

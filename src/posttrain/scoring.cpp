@@ -1,0 +1,63 @@
+#include "posttrain/scoring.h"
+
+#include <fmt/core.h>
+
+#include "base/error.h"
+#include "checkpoint/model_weights.h"
+#include "evaluate/exact_match.h"
+#include "posttrain/preflight.h"
+
+namespace flyover::posttrain {
+namespace {
+
+constexpr std::size_t kDialoguesShown = 2;
+constexpr std::uint64_t kEvaluationSeed = 7'000'001;
+
+}  // namespace
+
+evaluate::Scores score_model(const recipe::Recipe& recipe, models::LanguageModel& model, tensor::Stream& stream,
+                             const StartingModel& start) {
+  evaluate::Scores all;
+  for (const recipe::EvaluationTask& task : recipe.evaluate) {
+    evaluate::ExactMatchOptions options;
+    options.generator = task.generate;
+    options.count = task.count;
+    options.max_new_tokens = task.max_new_tokens;
+    options.stop_tokens = start.stop_tokens;
+    options.seed = recipe.seed + kEvaluationSeed;
+    const evaluate::Scores scores =
+        evaluate::score_exact_match(model, stream, start.tokenizer, *start.chat_template, options);
+    all.tasks.insert(all.tasks.end(), scores.tasks.begin(), scores.tasks.end());
+    all.samples.insert(all.samples.end(), scores.samples.begin(), scores.samples.end());
+  }
+  return all;
+}
+
+evaluate::Scores score_directory(const recipe::Recipe& recipe, const std::filesystem::path& directory) {
+  base::require(!recipe.evaluate.empty(), "evaluate: the recipe has no questions; add for example {}",
+                "evaluate: [{generate: quickstart_instructions}]");
+  const StartingModel start = open_model(directory, template_choice(recipe.stages.back()));
+  base::require(start.chat_template.has_value(),
+                "{}: has no chat template, so it cannot be asked; give the recipe's last stage a chat_template",
+                directory.string());
+  const auto device = make_device(recipe);
+  tensor::Allocator allocator(*device);
+  tensor::Stream stream(*device, allocator);
+  const auto model = make_model(start);
+  checkpoint::load_weights(*start.directory, *model, stream, compute_type(recipe), autograd::ParameterUse::kInference,
+                           start.stored_vocabulary);
+  return score_model(recipe, *model, stream, start);
+}
+
+std::string format_evaluation(const evaluate::NamedScores& scores) {
+  std::string text = "exact match on questions that no training example contains\n" + evaluate::format_scores(scores);
+  const auto& samples = scores.back().second.samples;
+  for (std::size_t i = 0; i < kDialoguesShown && i < samples.size(); ++i) {
+    // From the far end: the last tasks are the ones that look most like a conversation.
+    const evaluate::Dialogue& dialogue = samples[samples.size() - 1 - i];
+    text += fmt::format("\nuser:      {}\nassistant: {}\n", dialogue.question, dialogue.said);
+  }
+  return text;
+}
+
+}  // namespace flyover::posttrain

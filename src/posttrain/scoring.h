@@ -1,0 +1,25 @@
+// The questions of a recipe, asked of a model.
+#pragma once
+
+#include <filesystem>
+
+#include "evaluate/scores.h"
+#include "models/language_model.h"
+#include "posttrain/starting_model.h"
+#include "recipe/recipe.h"
+#include "tensor/stream.h"
+
+namespace flyover::posttrain {
+
+/// Scores the model on every task of the recipe's `evaluate`, with the recipe's seed. `start` has a chat template.
+evaluate::Scores score_model(const recipe::Recipe& recipe, models::LanguageModel& model, tensor::Stream& stream,
+                             const StartingModel& start);
+
+/// Loads a model directory as the recipe says (device, precision, the last stage's chat template or else the model's
+/// own) and scores it. Throws Error if there is no model, it has no chat template, or the recipe has no questions.
+evaluate::Scores score_directory(const recipe::Recipe& recipe, const std::filesystem::path& directory);
+
+/// The table, then the first two samples of the last column.
+std::string format_evaluation(const evaluate::NamedScores& scores);
+
+}  // namespace flyover::posttrain
