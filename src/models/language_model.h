@@ -80,9 +80,8 @@ class LanguageModel {
   /// FLOPs of training on documents of these lengths, for MFU: 6 per matrix parameter that a token meets (of experts
   /// only the chosen ones), and 12 x heads x head_dim per layer for each pair of a query and a key that it sees.
   virtual double training_flops(std::span<const std::int64_t> document_lengths) const;
-  /// An empty cache for `slots` sequences of at most `capacity` tokens, in the type of the allocated parameters.
-  virtual std::unique_ptr<nn::Cache> make_cache(tensor::Stream& stream, std::int64_t slots,
-                                                std::int64_t capacity) const = 0;
+  /// An empty cache in the type of the allocated parameters.
+  virtual std::unique_ptr<nn::Cache> make_cache(tensor::Stream& stream, const nn::CacheLimits& limits) const = 0;
 };
 
 /// Norm weights 1, biases 0, the rest normal with this deviation.

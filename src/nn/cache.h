@@ -7,21 +7,26 @@
 
 namespace flyover::nn {
 
-/// The state of a fixed number of sequences ("slots") of at most `capacity` tokens each. What is in it is known to the
-/// model that made it (LanguageModel::make_cache), which alone reads and writes it.
+/// What a cache must have room for.
+struct CacheLimits {
+  std::int64_t slots = 0;         ///< sequences
+  std::int64_t capacity = 0;      ///< tokens of a sequence
+  std::int64_t batch_tokens = 0;  ///< new tokens of a sequence in one forward pass
+};
+
+/// The state of a fixed number of sequences ("slots"). What is in it is known to the model that made it
+/// (LanguageModel::make_cache), which alone reads and writes it.
 class Cache {
  public:
-  Cache(std::int64_t slots, std::int64_t capacity) : slots_(slots), capacity_(capacity) {}
+  explicit Cache(const CacheLimits& limits) : limits_(limits) {}
   Cache(const Cache&) = delete;
   Cache& operator=(const Cache&) = delete;
   virtual ~Cache() = default;
 
-  std::int64_t slots() const { return slots_; }
-  std::int64_t capacity() const { return capacity_; }
+  const CacheLimits& limits() const { return limits_; }
 
  private:
-  std::int64_t slots_;
-  std::int64_t capacity_;
+  CacheLimits limits_;
 };
 
 /// Keys and values of every token in every layer. Sequence `slot` owns the rows [slot * capacity, (slot + 1) *
@@ -29,8 +34,8 @@ class Cache {
 class KeyValueCache final : public Cache {
  public:
   /// `key_width` and `value_width`: elements of a token's keys and values in a layer.
-  KeyValueCache(tensor::Stream& stream, std::int64_t layers, std::int64_t slots, std::int64_t capacity,
-                std::int64_t key_width, std::int64_t value_width, tensor::DType dtype);
+  KeyValueCache(tensor::Stream& stream, std::int64_t layers, const CacheLimits& limits, std::int64_t key_width,
+                std::int64_t value_width, tensor::DType dtype);
 
   /// Where a batch's tokens go and what they see, the same in all layers.
   struct Entry {
@@ -58,7 +63,7 @@ struct CachedBatch {
   Tensor last_rows;  ///< [sequences] i32: the last new token of each sequence
 };
 
-/// Uploads a generation batch. Throws InternalError where a sequence exceeds the cache's capacity.
+/// Uploads a generation batch. Throws InternalError where a sequence exceeds the cache's limits.
 CachedBatch upload(tensor::Stream& stream, const std::vector<CachedSequence>& sequences, const Cache& cache);
 
 }  // namespace flyover::nn

@@ -30,7 +30,7 @@ Generator::Generator(models::LanguageModel& model, tensor::Stream& stream, const
     : model_(model),
       stream_(stream),
       options_(options),
-      cache_(model.make_cache(stream, options.slots, options.capacity)) {}
+      cache_(model.make_cache(stream, {options.slots, options.capacity, options.batch_tokens})) {}
 
 std::vector<Completion> Generator::generate(const std::vector<std::vector<std::int32_t>>& prompts,
                                             const SamplingOptions& sampling, const TokenCallback& on_token) {

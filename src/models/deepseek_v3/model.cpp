@@ -77,11 +77,10 @@ Model::SharedContext Model::make_context(tensor::Stream& stream, const nn::Token
   return context;
 }
 
-std::unique_ptr<nn::Cache> Model::make_cache(tensor::Stream& stream, std::int64_t slots, std::int64_t capacity) const {
+std::unique_ptr<nn::Cache> Model::make_cache(tensor::Stream& stream, const nn::CacheLimits& limits) const {
   const std::int64_t heads = config_.num_attention_heads;
-  return std::make_unique<nn::KeyValueCache>(stream, config_.num_hidden_layers, slots, capacity,
-                                             heads * config_.qk_head_dim(), heads * config_.v_head_dim,
-                                             parameters_[output_].value.dtype());
+  return std::make_unique<nn::KeyValueCache>(stream, config_.num_hidden_layers, limits, heads * config_.qk_head_dim(),
+                                             heads * config_.v_head_dim, parameters_[output_].value.dtype());
 }
 
 // As for other families, with values of another width than queries and keys.

@@ -16,23 +16,24 @@ std::int64_t round_up(std::int64_t value, std::int64_t unit) {
 }  // namespace
 
 nn::CompressedCacheSizes Cache::sizes(nn::CompressionKind kind) const {
-  // Any number of new tokens may come in one pass, up to the capacity: a ring then holds all of them and the window
-  // before them. Sequences that are entered in small pieces would do with less.
+  // All new tokens of a pass are entered before any is attended to: a ring holds them and the window before them, and
+  // the raw rows are those of the new tokens and of the windows that the first of them may complete.
+  const std::int64_t new_tokens = std::min(limits().capacity, limits().batch_tokens);
   nn::CompressedCacheSizes sizes;
-  sizes.ring = round_up(capacity() + window_, kernels::kSharedKeyTile);
+  sizes.ring = round_up(new_tokens + window_, kernels::kSharedKeyTile);
   if (kind.ratio > 0) {
-    sizes.raw = capacity() + 2 * kind.ratio;
-    sizes.entries = capacity() / kind.ratio;
+    sizes.raw = new_tokens + 2 * kind.ratio;
+    sizes.entries = limits().capacity / kind.ratio;
   }
   return sizes;
 }
 
-Cache::Cache(tensor::Stream& stream, const Config& config, std::int64_t slots, std::int64_t capacity, DType dtype)
-    : nn::Cache(slots, capacity), window_(config.sliding_window) {
+Cache::Cache(tensor::Stream& stream, const Config& config, const nn::CacheLimits& limits, DType dtype)
+    : nn::Cache(limits), window_(config.sliding_window) {
   const DType exact = kernels::statistics_dtype(dtype);
   const auto rows = [&](std::int64_t count, std::int64_t width, DType type) {
-    base::check(slots * count <= INT32_MAX, "a cache of {} x {} rows", slots, count);
-    return stream.empty({slots * count, width}, type, tensor::MemoryKind::kCache);
+    base::check(limits.slots * count <= INT32_MAX, "a cache of {} x {} rows", limits.slots, count);
+    return stream.empty({limits.slots * count, width}, type, tensor::MemoryKind::kCache);
   };
   for (std::int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
     const nn::CompressionKind kind = config.compression[static_cast<std::size_t>(layer)];

@@ -12,7 +12,7 @@ namespace flyover::models::deepseek_v4 {
 class Cache final : public nn::Cache {
  public:
   /// `dtype`: of the activations.
-  Cache(tensor::Stream& stream, const Config& config, std::int64_t slots, std::int64_t capacity, tensor::DType dtype);
+  Cache(tensor::Stream& stream, const Config& config, const nn::CacheLimits& limits, tensor::DType dtype);
 
   const nn::CompressedLayerCache& layer(std::int64_t index) const { return layers_[static_cast<std::size_t>(index)]; }
   nn::CompressedCacheSizes sizes(nn::CompressionKind kind) const;

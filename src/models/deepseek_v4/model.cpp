@@ -130,8 +130,8 @@ std::size_t Model::kind_index(std::int64_t layer) const {
   return static_cast<std::size_t>(found - kinds_.begin());
 }
 
-std::unique_ptr<nn::Cache> Model::make_cache(tensor::Stream& stream, std::int64_t slots, std::int64_t capacity) const {
-  return std::make_unique<Cache>(stream, config_, slots, capacity, parameters_[output_].value.dtype());
+std::unique_ptr<nn::Cache> Model::make_cache(tensor::Stream& stream, const nn::CacheLimits& limits) const {
+  return std::make_unique<Cache>(stream, config_, limits, parameters_[output_].value.dtype());
 }
 
 }  // namespace flyover::models::deepseek_v4

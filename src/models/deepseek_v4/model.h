@@ -32,8 +32,7 @@ class Model final : public LanguageModel {
   TrainingStates training_states(autograd::Tape& tape, const nn::TokenBatch& batch) const override;
   std::vector<BalancedMixture> balanced_mixtures() const override;
   double training_flops(std::span<const std::int64_t> document_lengths) const override;
-  std::unique_ptr<nn::Cache> make_cache(tensor::Stream& stream, std::int64_t slots,
-                                        std::int64_t capacity) const override;
+  std::unique_ptr<nn::Cache> make_cache(tensor::Stream& stream, const nn::CacheLimits& limits) const override;
 
  private:
   struct Layer {

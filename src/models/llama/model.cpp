@@ -65,9 +65,9 @@ Initialisation Model::initialisation(const autograd::Parameter& parameter, std::
   return usual_initialisation(parameter, config_.initializer_range);
 }
 
-std::unique_ptr<nn::Cache> Model::make_cache(tensor::Stream& stream, std::int64_t slots, std::int64_t capacity) const {
+std::unique_ptr<nn::Cache> Model::make_cache(tensor::Stream& stream, const nn::CacheLimits& limits) const {
   const std::int64_t width = config_.num_key_value_heads * config_.head_dim;
-  return std::make_unique<nn::KeyValueCache>(stream, config_.num_hidden_layers, slots, capacity, width, width,
+  return std::make_unique<nn::KeyValueCache>(stream, config_.num_hidden_layers, limits, width, width,
                                              parameters_[output_].value.dtype());
 }
 

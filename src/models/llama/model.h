@@ -21,8 +21,7 @@ class Model final : public LanguageModel {
   Initialisation initialisation(const autograd::Parameter& parameter, std::uint64_t seed) const override;
   autograd::Variable hidden_states(autograd::Tape& tape, const nn::TokenBatch& batch,
                                    const nn::Cache* cache) const override;
-  std::unique_ptr<nn::Cache> make_cache(tensor::Stream& stream, std::int64_t slots,
-                                        std::int64_t capacity) const override;
+  std::unique_ptr<nn::Cache> make_cache(tensor::Stream& stream, const nn::CacheLimits& limits) const override;
 
  private:
   struct Layer {
