@@ -2,7 +2,10 @@
 
 find_program(CCACHE_PROGRAM ccache)
 if(CCACHE_PROGRAM)
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
+  # Depend mode: what a file includes comes from the compiler's own list, not from a run of the preprocessor. The
+  # sloppiness is what ccache asks for where headers are precompiled; the base directory lets checkouts share results.
+  set(CMAKE_CXX_COMPILER_LAUNCHER env CCACHE_DEPEND=1 CCACHE_SLOPPINESS=pch_defines,time_macros
+                                      CCACHE_BASEDIR=${PROJECT_SOURCE_DIR} ${CCACHE_PROGRAM})
 endif()
 
 add_library(flyover_options INTERFACE)
@@ -19,16 +22,20 @@ if(FLYOVER_SANITIZE)
   target_link_options(flyover_options INTERFACE -fsanitize=${FLYOVER_SANITIZE})
 endif()
 
-# Where running time does not matter, compiling time does: for tests, and for what only says what is to be done.
+# Where running time does not matter, compiling time does.
 set(FLYOVER_COMPILE_QUICKLY $<$<CONFIG:Release>:-O1>)
 
-# flyover_library(NAME SOURCES a.cpp ... [DEPENDS lower folders ...] [LINK external targets ...])
-# One folder of src/ = one static library flyover_NAME. DEPENDS may name lower floors of the house only (a test checks it).
+# flyover_library(NAME SOURCES a.cpp ... [DEPENDS lower folders ...] [LINK external targets ...] [QUICK])
+# One folder of src/ = one static library flyover_NAME. DEPENDS may name lower floors of the house only (a test checks
+# it). QUICK: it says what is to be done, and the time is spent elsewhere.
 function(flyover_library name)
-  cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS;LINK" ${ARGN})
+  cmake_parse_arguments(ARG "QUICK" "" "SOURCES;DEPENDS;LINK" ${ARGN})
   add_library(flyover_${name} STATIC ${ARG_SOURCES})
   list(TRANSFORM ARG_DEPENDS PREPEND flyover_)
   target_link_libraries(flyover_${name} PUBLIC flyover_options ${ARG_DEPENDS} ${ARG_LINK})
+  if(ARG_QUICK)
+    target_compile_options(flyover_${name} PRIVATE ${FLYOVER_COMPILE_QUICKLY})
+  endif()
 endfunction()
 
 # flyover_test(NAME SOURCES a_test.cpp ... [DEPENDS folders ...] [LINK targets ...] [LABEL fast|slow])
@@ -43,6 +50,7 @@ function(flyover_test name)
   target_link_libraries(${name}_tests PRIVATE flyover_test_support ${ARG_DEPENDS} ${ARG_LINK} GTest::gtest_main)
   target_include_directories(${name}_tests PRIVATE ${PROJECT_SOURCE_DIR}/tests)
   target_compile_options(${name}_tests PRIVATE ${FLYOVER_COMPILE_QUICKLY})
+  target_precompile_headers(${name}_tests REUSE_FROM flyover_test_support)
   gtest_discover_tests(${name}_tests DISCOVERY_MODE PRE_TEST WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
                        PROPERTIES LABELS ${ARG_LABEL} TIMEOUT 900)
 endfunction()
