@@ -1,5 +1,6 @@
 #include "data/quickstart_tasks.h"
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -140,7 +141,8 @@ Instance make_reverse(Draw& draw) {
     backward += fmt::format("{}{}", i == 0 ? "" : " ", words[words.size() - 1 - i]);
   }
   return {fmt::format("Reverse the list: {}", forward), backward,
-          fmt::format("The list {} reversed is {}. And again: {}", forward, backward, forward), hash(forward)};
+          fmt::format("The list {} reversed is {}. And again: {}", forward, backward, forward),
+          hash(std::min(forward, backward))};  // who has seen a list reversed has seen the other way, too
 }
 
 Instance make_sum(Draw& draw) {
@@ -148,7 +150,8 @@ Instance make_sum(Draw& draw) {
   const std::uint64_t first = draw.below(total + 1);
   const std::uint64_t second = total - first;
   return {fmt::format("What is {} + {}?", first, second), fmt::format("{}", total),
-          fmt::format("{} + {} is {}.", first, second, total), hash(fmt::format("{} {}", first, second))};
+          fmt::format("{} + {} is {}.", first, second, total),
+          hash(fmt::format("{} {}", std::min(first, second), std::max(first, second)))};
 }
 
 Instance make_guideline(Draw& draw) {
