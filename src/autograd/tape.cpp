@@ -11,11 +11,12 @@ struct Tape::Node {
   std::vector<int> inputs;
   Dims shape;
   DType dtype = DType::kF32;
-  Tensor gradient;            ///< of the output
-  Tensor recomputed;          ///< output made again for the consumers that asked for it
-  std::string block_begin;    ///< name of the block that starts with this node
-  std::string block_end;      ///< name of the block that ends with this node
-  bool owes_weights = false;  ///< input gradients are done, weight gradients are not
+  Tensor gradient;                           ///< of the output
+  Tensor recomputed;                         ///< output made again for the consumers that asked for it
+  std::string block_begin;                   ///< name of the block that starts with this node
+  std::string block_end;                     ///< name of the block that ends with this node
+  bool owes_weights = false;                 ///< input gradients are done, weight gradients are not
+  tensor::Part part = tensor::Part::kOther;  ///< that the operation was recorded for, and its backward pass counts for
 };
 
 namespace {
@@ -106,6 +107,7 @@ Variable Tape::record(std::unique_ptr<Operation> operation, Tensor output, std::
   }
   auto node = std::make_unique<Node>();
   node->operation = std::move(operation);
+  node->part = stream_.part();
   for (const Variable& input : inputs) {
     node->inputs.push_back(input.node);
   }
@@ -164,6 +166,7 @@ void Tape::backward(const Variable& output, Tensor gradient, WeightGradients whe
       call(options_.hooks, &BlockHooks::before_backward, node.block_end);
     }
     if (node.operation != nullptr && (node.gradient.defined() || node.operation->has_own_seed())) {
+      const tensor::PartScope scope(stream_, node.part);
       BackwardPass pass(*this, index, when);
       node.operation->backward_inputs(pass);
       if (when == WeightGradients::kWithInputs) {
@@ -186,6 +189,7 @@ void Tape::run_weight_gradients() {
     Node& node = *nodes_[static_cast<std::size_t>(index)];
     if (node.owes_weights) {
       node.owes_weights = false;
+      const tensor::PartScope scope(stream_, node.part);
       BackwardPass pass(*this, index, WeightGradients::kLater);
       node.operation->backward_weights(pass);
       node.operation.reset();
@@ -216,6 +220,7 @@ Tensor BackwardPass::get(const Saved& saved) {
   Tape::Node& producer = *tape_.nodes_[static_cast<std::size_t>(saved.producer_)];
   if (!producer.recomputed.defined()) {
     base::check(producer.operation != nullptr, "the producer of a dropped tensor is gone");
+    const tensor::PartScope scope(tape_.stream_, producer.part);
     BackwardPass pass(tape_, saved.producer_, weight_gradients_);
     producer.recomputed = producer.operation->recompute(pass);
   }

@@ -86,25 +86,35 @@ void print_result(const std::string& key, const trainer::TrainBenchmarkResult& r
              result.ceilings.bf16_flops * 1e-9, result.ceilings.bytes_per_second * 1e-9);
   fmt::print("  memory: peak {} ({:.1f} bytes a parameter)\n", base::format_bytes(result.memory.peak),
              result.bytes_per_parameter);
-  fmt::print("  {:<26}{:>8}{:>10}{:>8}{:>12}{:>10}\n", "kernel", "launches", "seconds", "share", "GFLOP/s", "GB/s");
-  for (const trainer::KernelShare& kernel : result.kernels) {
-    fmt::print("  {:<26}{:>8}{:>10.3f}{:>7.1f}%{:>12.1f}{:>10.1f}\n", kernel.kernel, kernel.launches, kernel.seconds,
-               100 * kernel.seconds / result.seconds_per_step, kernel.flops_per_second * 1e-9,
-               kernel.bytes_per_second * 1e-9);
+  for (const auto& [title, shares] : {std::pair("part", &result.parts), std::pair("kernel", &result.kernels)}) {
+    fmt::print("  {:<38}{:>8}{:>10}{:>8}{:>12}{:>10}\n", title, "launches", "seconds", "share", "GFLOP/s", "GB/s");
+    for (const trainer::TimeShare& share : *shares) {
+      fmt::print("  {:<38}{:>8}{:>10.3f}{:>7.1f}%{:>12.1f}{:>10.1f}\n", share.name, share.launches, share.seconds,
+                 100 * share.seconds / result.seconds_per_step, share.flops_per_second * 1e-9,
+                 share.bytes_per_second * 1e-9);
+    }
   }
 }
 
-Json to_json(const trainer::TrainBenchmarkResult& result) {
-  Json kernels = Json::object();
-  for (const trainer::KernelShare& kernel : result.kernels) {
-    kernels[kernel.kernel] = {{"launches", kernel.launches},
-                              {"seconds", kernel.seconds},
-                              {"flops_per_second", kernel.flops_per_second},
-                              {"bytes_per_second", kernel.bytes_per_second}};
+Json to_json(const std::vector<trainer::TimeShare>& shares) {
+  Json json = Json::object();
+  for (const trainer::TimeShare& share : shares) {
+    json[share.name] = {{"launches", share.launches},
+                        {"seconds", share.seconds},
+                        {"flops_per_second", share.flops_per_second},
+                        {"bytes_per_second", share.bytes_per_second}};
   }
-  return {{"tokens_per_second", result.tokens_per_second},     {"mfu", result.mfu},
-          {"seconds_per_step", result.seconds_per_step},       {"memory_peak_bytes", result.memory.peak},
-          {"bytes_per_parameter", result.bytes_per_parameter}, {"kernels", std::move(kernels)}};
+  return json;
+}
+
+Json to_json(const trainer::TrainBenchmarkResult& result) {
+  return {{"tokens_per_second", result.tokens_per_second},
+          {"mfu", result.mfu},
+          {"seconds_per_step", result.seconds_per_step},
+          {"memory_peak_bytes", result.memory.peak},
+          {"bytes_per_parameter", result.bytes_per_parameter},
+          {"parts", to_json(result.parts)},
+          {"kernels", to_json(result.kernels)}};
 }
 
 int bench_train(const Options& options) {
@@ -120,9 +130,7 @@ int bench_train(const Options& options) {
     const auto model = models::make_model(base::parse_json(config_text, options.shape), options.shape);
     trainer::TrainBenchmark benchmark = options.benchmark;
     benchmark.dtype = parse_dtype(dtype);
-    base::require(options.optimizer == "adamw" || options.optimizer == "muon",
-                  "--optimizer {}: not known (known: adamw, muon)", options.optimizer);
-    benchmark.optimizer = options.optimizer == "muon" ? optim::OptimizerKind::kMuon : optim::OptimizerKind::kAdamW;
+    benchmark.optimizer = parse_optimizer(options.optimizer);
     benchmark.auxiliary = {.further_weight = 0.1, .balance_coefficient = 1e-4, .bias_update_speed = 1e-3};
     if (benchmark.micro_batch_tokens == 0) {
       benchmark.micro_batch_tokens = dtype == "bf16" ? 2048 : 1024;

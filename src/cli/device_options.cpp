@@ -44,6 +44,11 @@ devices::KernelTable kernel_table(const DeviceOptions& options) {
   return devices::cpu::kernel_table(devices::cpu::choose_instruction_set(options.instruction_set));
 }
 
+optim::OptimizerKind parse_optimizer(const std::string& name) {
+  base::require(name == "adamw" || name == "muon", "--optimizer {}: not known (known: adamw, muon)", name);
+  return name == "muon" ? optim::OptimizerKind::kMuon : optim::OptimizerKind::kAdamW;
+}
+
 tensor::DType parse_dtype(const std::string& name) {
   base::require(name == "bf16" || name == "f32", "--dtype {}: not known (known: bf16, f32)", name);
   return name == "bf16" ? tensor::DType::kBf16 : tensor::DType::kF32;

@@ -7,6 +7,7 @@
 #include "devices/device.h"
 #include "devices/kernel_table.h"
 #include "models/language_model.h"
+#include "optim/make_optimizer.h"
 #include "posttrain/starting_model.h"
 #include "tensor/stream.h"
 
@@ -31,6 +32,7 @@ std::unique_ptr<devices::Device> make_device(const DeviceOptions& options);
 /// Its kernels, for planning.
 devices::KernelTable kernel_table(const DeviceOptions& options);
 tensor::DType parse_dtype(const std::string& name);
+optim::OptimizerKind parse_optimizer(const std::string& name);
 
 /// A model directory loaded for use.
 struct LoadedModel {

@@ -35,6 +35,7 @@ struct Options {
   std::string output;
   std::int64_t sequence_length = 2048;
   std::int64_t micro_batch_tokens = 4096;
+  std::string optimizer = "adamw";
   std::int64_t examples = 3;
   DeviceOptions device;
 };
@@ -188,6 +189,11 @@ int inspect_model(const Options& options) {
   request.dtype = parse_dtype(options.device.dtype);
   request.like = kernel_table(options.device);
   request.threads = options.device.threads == 0 ? base::available_cores() : options.device.threads;
+  // As a stage of a recipe trains it that says nothing else.
+  const recipe::Stage stage;
+  request.step = posttrain::step_options(stage);
+  request.frozen = posttrain::decide_parameters(model->parameters(), stage).frozen;
+  request.optimizer.kind = parse_optimizer(options.optimizer);
   for (std::int64_t tokens = 0; tokens < options.micro_batch_tokens;) {
     const std::int64_t length = std::min(options.sequence_length, options.micro_batch_tokens - tokens);
     request.micro_batch.document_lengths.push_back(length);
@@ -197,16 +203,18 @@ int inspect_model(const Options& options) {
   request.micro_batch.tokens.assign(tokens, 0);
   request.micro_batch.targets.assign(tokens, 0);
   request.micro_batch.weights.assign(tokens, 0.0f);
-  fmt::print("training with AdamW in {}, micro-batches of {} tokens in documents of {}:\n", options.device.dtype,
-             options.micro_batch_tokens, options.sequence_length);
+  fmt::print("training with {} in {}, micro-batches of {} tokens in documents of {}:\n", options.optimizer,
+             options.device.dtype, options.micro_batch_tokens, options.sequence_length);
   using autograd::RecomputePolicy;
   for (const auto policy : {RecomputePolicy::kNone, RecomputePolicy::kSelective, RecomputePolicy::kBlock}) {
     request.step.recompute = policy;
     const trainer::MemoryPlan plan = trainer::plan_memory(request);
     if (policy == RecomputePolicy::kNone) {
-      fmt::print("FLOPs per token by kernel, forward and backward:\n");
-      for (const auto& [kernel, flops] : plan.flops_by_kernel) {
-        fmt::print("  {:<40}{:>12.3g}\n", kernel, flops);
+      for (const auto& [title, flops] : {std::pair("part", &plan.flops_by_part), {"kernel", &plan.flops_by_kernel}}) {
+        fmt::print("FLOPs per token by {}, forward and backward:\n", title);
+        for (const auto& [name, count] : *flops) {
+          fmt::print("  {:<40}{:>12.3g}\n", name, count);
+        }
       }
     }
     fmt::print("recompute: {} (a step on meta took {:.2f} s)\n{}", name_of(policy), plan.seconds,
@@ -270,6 +278,7 @@ void add_inspect(CLI::App& app, Action& action) {
   model->add_option("--sequence-length", options->sequence_length)->check(CLI::PositiveNumber);
   model->add_option("--micro-batch-tokens", options->micro_batch_tokens)
       ->check(CLI::Range(std::int64_t{1}, kMostMicroBatchTokens));
+  model->add_option("--optimizer", options->optimizer, "adamw or muon")->capture_default_str();
   add_device_options(*model, options->device);
   CLI::App* data = verb("data", "What a recipe trains on, trained tokens highlighted", inspect_data);
   data->add_option("recipe", options->path, "The recipe (YAML)")->required();

@@ -102,6 +102,7 @@ CompressionTables compression_tables(tensor::Stream& stream, const TokenBatch& b
 
 Variable Compressor::operator()(Tape& tape, const Variable& x, const CompressionTables& tables,
                                 const CompressorCache* cache) const {
+  const tensor::PartScope scope(tape.stream(), tensor::Part::kCompression);
   Variable value_rows = ops::exact_linear(tape, x, values), gate_rows = ops::exact_linear(tape, x, gates);
   if (cache != nullptr) {
     scatter(tape, value_rows.value, tables.raw_rows, cache->values);
@@ -134,6 +135,7 @@ std::optional<ops::Selection> CompressedAttention::select(Tape& tape, const ops:
 Variable CompressedAttention::operator()(Tape& tape, const Variable& x, const TokenBatch& batch,
                                          const ops::RopeAngles& angles, const CompressionTables& tables,
                                          const CompressedLayerCache* cache) const {
+  const tensor::PartScope scope(tape.stream(), tensor::Part::kAttention);
   const ops::Rotation rotation{head_dim, head_dim - rotated, kernels::RopePairing::kInterleaved, false};
   const Variable compressed_query = query_norm(tape, query_down(tape, x));
   const Variable q = ops::rotate(
@@ -152,6 +154,7 @@ Variable CompressedAttention::operator()(Tape& tape, const Variable& x, const To
   ops::IndexerInputs inputs;
   std::optional<ops::Selection> selection;
   if (indexer.has_value() && (learns || cache != nullptr || tables.longest_entries > indexer->limit)) {
+    const tensor::PartScope inner(tape.stream(), tensor::Part::kIndexer);
     const std::int64_t width = indexer->compressor.width;
     const float scale = 1.0f / std::sqrt(static_cast<float>(width * indexer->heads));
     inputs.heads = indexer->heads;
@@ -170,6 +173,7 @@ Variable CompressedAttention::operator()(Tape& tape, const Variable& x, const To
   const float scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
   const ops::SharedAttention attended = ops::shared_attention(tape, q, keys, sink, heads, tables.span, scale);
   if (learns && selection.has_value()) {
+    const tensor::PartScope inner(tape.stream(), tensor::Part::kIndexer);
     ops::indexer_loss(tape, inputs, *selection, q.value, keys.entries->value, attended.log_sum_exp, heads, tables.span,
                       scale, {auxiliary.token_weights, auxiliary.indexer, auxiliary.indexer_coefficient});
   }

@@ -6,6 +6,7 @@ namespace flyover::nn {
 
 Variable LatentAttention::operator()(Tape& tape, const Variable& x, const ops::RopeAngles& angles,
                                      const ops::AttentionSpan& span, const ops::LayerCache* cache) const {
+  const tensor::PartScope scope(tape.stream(), tensor::Part::kAttention);
   const Variable query_source = query_down ? (*query_norm)(tape, (*query_down)(tape, x)) : x;
   const Variable q =
       ops::rotate(tape, query_up(tape, query_source), angles, {layout.head_dim(), layout.own_dim, pairing, false});

@@ -6,6 +6,7 @@
 namespace flyover::nn {
 
 Variable MixtureOfExperts::operator()(Tape& tape, const Variable& x, const TokenBatch& batch) const {
+  const tensor::PartScope scope(tape.stream(), tensor::Part::kRouting);
   const AuxiliaryLosses& auxiliary = batch.auxiliary;
   Tensor fixed, load;
   if (table.has_value()) {
@@ -29,9 +30,12 @@ Variable MixtureOfExperts::operator()(Tape& tape, const Variable& x, const Token
   }
   const ops::ExpertOrder order = ops::sort_by_expert(tape, routing.experts, experts, load);
   const Variable weights = ops::dispatch_weights(tape, routing.weights, order);
-  const Variable gate_up_rows = ops::grouped_linear(tape, ops::dispatch(tape, x, order), gate_up, order);
-  const Variable activated = ops::swiglu(tape, gate_up_rows, {limit, weights});
-  const Variable routed = ops::combine(tape, ops::grouped_linear(tape, activated, down, order), order);
+  const auto run_experts = [&](const Variable& rows) {
+    const tensor::PartScope inner(tape.stream(), tensor::Part::kExperts);
+    const Variable activated = ops::swiglu(tape, ops::grouped_linear(tape, rows, gate_up, order), {limit, weights});
+    return ops::grouped_linear(tape, activated, down, order);
+  };
+  const Variable routed = ops::combine(tape, run_experts(ops::dispatch(tape, x, order)), order);
   return shared.has_value() ? ops::add(tape, routed, (*shared)(tape, x)) : routed;
 }
 

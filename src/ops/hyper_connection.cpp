@@ -183,6 +183,7 @@ class Copies final : public autograd::Operation {
 }  // namespace
 
 StreamReading read_streams(Tape& tape, const Variable& streams, const HyperConnectionSite& site) {
+  const tensor::PartScope scope(tape.stream(), tensor::Part::kHyperConnections);
   const Tensor& fn = tape.value_of(site.fn);
   const std::int64_t tokens = streams.value.size(0), rows = fn.size(0);
   Tensor coefficients = tape.stream().empty({tokens, rows}, fn.dtype());
@@ -215,6 +216,7 @@ StreamReading read_streams(Tape& tape, const Variable& streams, const HyperConne
 }
 
 Variable write_streams(Tape& tape, const StreamReading& reading, const Variable& f) {
+  const tensor::PartScope scope(tape.stream(), tensor::Part::kHyperConnections);
   const Variable& streams = reading.streams;
   const Tensor& coefficients = reading.coefficients.value;
   Tensor y = tape.stream().empty(streams.value.shape(), streams.value.dtype());
@@ -224,6 +226,7 @@ Variable write_streams(Tape& tape, const StreamReading& reading, const Variable&
 }
 
 Variable stream_copies(Tape& tape, const Variable& x, std::int64_t count) {
+  const tensor::PartScope scope(tape.stream(), tensor::Part::kHyperConnections);
   const std::int64_t width = x.value.size(1);
   Tensor y = tape.stream().empty({x.value.size(0), count * width}, x.value.dtype());
   for (std::int64_t i = 0; i < count; ++i) {

@@ -161,6 +161,7 @@ Variable block_linear(Tape& tape, const Variable& x, ParameterId weight, std::in
 }
 
 Variable embedding(Tape& tape, const Tensor& tokens, ParameterId table) {
+  const tensor::PartScope scope(tape.stream(), tensor::Part::kEmbedding);
   const Tensor& rows = tape.value_of(table);
   Tensor y = tape.stream().empty({tokens.size(0), rows.size(1)}, rows.dtype());
   tape.stream().launch(kernels::GatherRows{rows.view(), tokens.view(), y.view()});

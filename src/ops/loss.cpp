@@ -43,6 +43,7 @@ Tensor select(tensor::Stream& stream, const Tensor& hidden, const LossTargets& t
 
 LinearCrossEntropy linear_cross_entropy(Tape& tape, const Variable& hidden, ParameterId weight,
                                         const LossTargets& targets, const Tensor& total, std::int64_t chunk_rows) {
+  const tensor::PartScope scope(tape.stream(), tensor::Part::kOutput);
   tensor::Stream& stream = tape.stream();
   const autograd::Parameter& parameter = tape.parameters()[weight];
   const Tensor& w = parameter.value;
@@ -89,6 +90,7 @@ LinearCrossEntropy linear_cross_entropy(Tape& tape, const Variable& hidden, Para
 
 Tensor log_probabilities(Tape& tape, const Tensor& hidden, ParameterId weight, const LossTargets& targets,
                          float temperature, std::int64_t chunk_rows) {
+  const tensor::PartScope scope(tape.stream(), tensor::Part::kOutput);
   tensor::Stream& stream = tape.stream();
   const Tensor selected = select(stream, hidden, targets);
   const std::int64_t count = selected.size(0);
@@ -103,6 +105,7 @@ Tensor log_probabilities(Tape& tape, const Tensor& hidden, ParameterId weight, c
 }
 
 Tensor logits(Tape& tape, const Tensor& hidden, ParameterId weight) {
+  const tensor::PartScope scope(tape.stream(), tensor::Part::kOutput);
   const Tensor& w = tape.value_of(weight);
   Tensor result = tape.stream().empty({hidden.size(0), w.size(0)}, statistics_dtype(hidden.dtype()));
   tape.stream().launch(kernels::MatMul{hidden.view(), w.view(), result.view()});

@@ -67,6 +67,7 @@ MuonOptimizer::MuonOptimizer(tensor::Stream& stream, autograd::ParameterSet& par
 }
 
 void MuonOptimizer::step(std::int64_t step, double factor, const Tensor& gradient_scale) {
+  const tensor::PartScope scope(stream_, tensor::Part::kOptimizer);
   for (const MatrixBatch& batch : batches_) {
     step_batch(batch, factor, gradient_scale);
   }

@@ -49,6 +49,7 @@ AdamWOptimizer::AdamWOptimizer(tensor::Stream& stream, autograd::ParameterSet& p
 }
 
 void AdamWOptimizer::step(std::int64_t step, double factor, const Tensor& gradient_scale) {
+  const tensor::PartScope scope(stream_, tensor::Part::kOptimizer);
   const auto correction1 = static_cast<float>(1.0 - std::pow(options_.beta1, static_cast<double>(step)));
   const auto correction2 = static_cast<float>(1.0 - std::pow(options_.beta2, static_cast<double>(step)));
   for (std::size_t i = 0; i < moments_.size(); ++i) {

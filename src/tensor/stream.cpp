@@ -100,8 +100,38 @@ void Stream::synchronize() {
   device_.synchronize(device_.record(id_));
 }
 
+KernelStatistics& KernelStatistics::operator+=(const KernelStatistics& other) {
+  launches += other.launches;
+  cost += other.cost;
+  seconds += other.seconds;
+  return *this;
+}
+
+std::string_view name_of(Part part) {
+  constexpr std::array<std::string_view, kParts> kNames = {
+      "other",   "embedding", "attention",         "compression", "indexer", "mlp",
+      "routing", "experts",   "hyper_connections", "prediction",  "output",  "optimizer"};
+  return kNames[static_cast<std::size_t>(part)];
+}
+
+KernelStatistics Stream::statistics(kernels::KernelId kernel) const {
+  KernelStatistics sum;
+  for (const auto& part : statistics_) {
+    sum += part[static_cast<std::size_t>(kernel)];
+  }
+  return sum;
+}
+
+KernelStatistics Stream::statistics(Part part) const {
+  KernelStatistics sum;
+  for (const KernelStatistics& kernel : statistics_[static_cast<std::size_t>(part)]) {
+    sum += kernel;
+  }
+  return sum;
+}
+
 void Stream::launch_erased(kernels::KernelId id, const void* arguments, const kernels::Cost& cost) {
-  KernelStatistics& statistics = statistics_[static_cast<std::size_t>(id)];
+  KernelStatistics& statistics = statistics_[static_cast<std::size_t>(part_)][static_cast<std::size_t>(id)];
   ++statistics.launches;
   statistics.cost += cost;
   const std::size_t scratch = device_.workspace_bytes(id, arguments);

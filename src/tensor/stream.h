@@ -71,7 +71,27 @@ struct KernelStatistics {
   std::int64_t launches = 0;
   kernels::Cost cost;
   double seconds = 0.0;  ///< host time of the launches, where timing is on (meaningful on devices that run at once)
+  KernelStatistics& operator+=(const KernelStatistics& other);
 };
+
+/// What kernels are launched for: the parts of a model and of a step, for people who ask where FLOPs and time go.
+enum class Part : std::uint8_t {
+  kOther,  ///< norms and residuals between the parts
+  kEmbedding,
+  kAttention,
+  kCompression,  ///< tokens into compressed entries, the indexer's included
+  kIndexer,
+  kMlp,      ///< dense, and shared experts
+  kRouting,  ///< router, sorting, dispatch and combination
+  kExperts,
+  kHyperConnections,
+  kPrediction,  ///< what the prediction of further tokens has beside a block of the model
+  kOutput,      ///< output layer and loss
+  kOptimizer
+};
+inline constexpr std::size_t kParts = 12;
+
+std::string_view name_of(Part part);
 
 /// One stream of a device with the allocator that its tensors come from. Everything above the devices works through it.
 class Stream {
@@ -112,13 +132,19 @@ class Stream {
   /// Who answers read-backs on a device without data. The model must outlive the stream.
   void set_value_model(const ValueModel& model) { value_model_ = &model; }
   void set_timing(bool on) { timing_ = on; }
-  const KernelStatistics& statistics(kernels::KernelId kernel) const {
-    return statistics_[static_cast<std::size_t>(kernel)];
+  /// Launches of a kernel since the last reset, for all parts or for one.
+  KernelStatistics statistics(kernels::KernelId kernel) const;
+  const KernelStatistics& statistics(Part part, kernels::KernelId kernel) const {
+    return statistics_[static_cast<std::size_t>(part)][static_cast<std::size_t>(kernel)];
   }
+  /// Launches of all kernels for a part.
+  KernelStatistics statistics(Part part) const;
+  Part part() const { return part_; }
   void reset_statistics() { statistics_ = {}; }
   std::int64_t read_backs(ReadBackPurpose purpose) const { return read_backs_[static_cast<std::size_t>(purpose)]; }
 
  private:
+  friend class PartScope;
   void launch_erased(kernels::KernelId id, const void* arguments, const kernels::Cost& cost);
 
   devices::Device& device_;
@@ -127,8 +153,22 @@ class Stream {
   PlainValues plain_values_;
   const ValueModel* value_model_ = nullptr;
   bool timing_ = false;
-  std::array<KernelStatistics, kernels::kKernelCount> statistics_{};
+  Part part_ = Part::kOther;
+  std::array<std::array<KernelStatistics, kernels::kKernelCount>, kParts> statistics_{};
   std::array<std::int64_t, kReadBackPurposes> read_backs_{};
+};
+
+/// While it lives, the stream's launches count for a part; then for what they counted for before.
+class PartScope {
+ public:
+  PartScope(Stream& stream, Part part) : stream_(stream), before_(stream.part_) { stream.part_ = part; }
+  PartScope(const PartScope&) = delete;
+  PartScope& operator=(const PartScope&) = delete;
+  ~PartScope() { stream_.part_ = before_; }
+
+ private:
+  Stream& stream_;
+  Part before_;
 };
 
 }  // namespace flyover::tensor

@@ -44,19 +44,21 @@ std::vector<nn::PackedTokens> random_micro_batches(const TrainBenchmark& benchma
   return result;
 }
 
-std::vector<KernelShare> kernel_shares(const tensor::Stream& stream) {
-  std::vector<KernelShare> shares;
-  for (std::size_t i = 0; i < kernels::kKernelCount; ++i) {
-    const auto id = static_cast<kernels::KernelId>(i);
-    const tensor::KernelStatistics& statistics = stream.statistics(id);
+/// The shares of `count` things, each an `Id` with a name, largest first.
+template <typename Id>
+std::vector<TimeShare> time_shares(const tensor::Stream& stream, std::size_t count,
+                                   const std::function<std::string_view(Id)>& name) {
+  std::vector<TimeShare> shares;
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto id = static_cast<Id>(i);
+    const tensor::KernelStatistics statistics = stream.statistics(id);
     if (statistics.launches > 0 && statistics.seconds > 0) {
-      shares.push_back({std::string(kernels::kernel_info(id).name), statistics.launches, statistics.seconds,
+      shares.push_back({std::string(name(id)), statistics.launches, statistics.seconds,
                         static_cast<double>(statistics.cost.flops) / statistics.seconds,
                         static_cast<double>(statistics.cost.bytes) / statistics.seconds});
     }
   }
-  std::sort(shares.begin(), shares.end(),
-            [](const KernelShare& a, const KernelShare& b) { return a.seconds > b.seconds; });
+  std::ranges::sort(shares, [](const TimeShare& a, const TimeShare& b) { return a.seconds > b.seconds; });
   return shares;
 }
 
@@ -95,7 +97,10 @@ TrainBenchmarkResult run_train_benchmark(models::LanguageModel& model, tensor::S
     const double seconds = now() - begin;
     if (step > 0 && (result.seconds_per_step == 0 || seconds < result.seconds_per_step)) {
       result.seconds_per_step = seconds;
-      result.kernels = kernel_shares(stream);
+      result.kernels = time_shares<kernels::KernelId>(
+          stream, kernels::kKernelCount, [](kernels::KernelId id) { return kernels::kernel_info(id).name; });
+      result.parts =
+          time_shares<tensor::Part>(stream, tensor::kParts, [](tensor::Part part) { return tensor::name_of(part); });
     }
   }
   stream.set_timing(false);

@@ -28,9 +28,9 @@ struct TrainBenchmark {
   optim::OptimizerKind optimizer = optim::OptimizerKind::kAdamW;
 };
 
-/// Where a step's time went, by kernel.
-struct KernelShare {
-  std::string kernel;
+/// Where a step's time went: a kernel's share or that of a part of the model (tensor::Part).
+struct TimeShare {
+  std::string name;
   std::int64_t launches = 0;
   double seconds = 0;
   double flops_per_second = 0;
@@ -43,8 +43,8 @@ struct TrainBenchmarkResult {
   double mfu = 0;              ///< LanguageModel::training_flops against the ceiling of the type
   devices::Ceilings ceilings;  ///< the best of measurements before and after
   tensor::MemoryStatistics memory;
-  double bytes_per_parameter = 0;    ///< allocator peak over parameters
-  std::vector<KernelShare> kernels;  ///< of the fastest step, largest first
+  double bytes_per_parameter = 0;         ///< allocator peak over parameters
+  std::vector<TimeShare> kernels, parts;  ///< of the fastest step, largest first
 };
 
 /// Trains the model (random weights, clipping) for a few steps.

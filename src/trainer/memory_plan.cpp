@@ -1,7 +1,6 @@
 #include "trainer/memory_plan.h"
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <fstream>
 
@@ -35,24 +34,27 @@ MemoryPlan plan_memory(const PlanRequest& request) {
                             std::vector<optim::ParameterSettings>(model->parameters().all().size()), request.optimizer);
   const Gradients gradients =
       compute_gradients(*model, stream, {request.micro_batch, request.micro_batch}, request.step);
-  std::array<tensor::KernelStatistics, kernels::kKernelCount> pass_statistics;
-  for (std::size_t i = 0; i < pass_statistics.size(); ++i) {
-    pass_statistics[i] = stream.statistics(static_cast<kernels::KernelId>(i));
-  }
-  optimizer->step(1, 1.0, gradients.coefficient);
   const auto tokens = static_cast<std::int64_t>(request.micro_batch.tokens.size());
   MemoryPlan plan;
-  plan.memory = allocator.statistics();
-  plan.flops_per_token = model->training_flops(request.micro_batch.document_lengths) / static_cast<double>(tokens);
+  const auto add_flops = [&](auto& list, std::string_view name, const tensor::KernelStatistics& statistics) {
+    if (statistics.cost.flops > 0) {
+      list.emplace_back(name, static_cast<double>(statistics.cost.flops) / static_cast<double>(2 * tokens));
+    }
+  };
+  for (std::size_t i = 0; i < tensor::kParts; ++i) {
+    const auto part = static_cast<tensor::Part>(i);
+    add_flops(plan.flops_by_part, tensor::name_of(part), stream.statistics(part));
+  }
   for (std::size_t i = 0; i < kernels::kKernelCount; ++i) {
     const auto id = static_cast<kernels::KernelId>(i);
-    if (const std::int64_t flops = pass_statistics[i].cost.flops; flops > 0) {
-      plan.flops_by_kernel.emplace_back(kernels::kernel_info(id).name,
-                                        static_cast<double>(flops) / static_cast<double>(2 * tokens));
-    }
+    add_flops(plan.flops_by_kernel, kernels::kernel_info(id).name, stream.statistics(id));
   }
-  std::sort(plan.flops_by_kernel.begin(), plan.flops_by_kernel.end(),
-            [](const auto& a, const auto& b) { return a.second > b.second; });
+  for (auto* list : {&plan.flops_by_part, &plan.flops_by_kernel}) {
+    std::ranges::sort(*list, [](const auto& a, const auto& b) { return a.second > b.second; });
+  }
+  optimizer->step(1, 1.0, gradients.coefficient);
+  plan.memory = allocator.statistics();
+  plan.flops_per_token = model->training_flops(request.micro_batch.document_lengths) / static_cast<double>(tokens);
   plan.parameters = model->parameters().elements();
   plan.checkpoint_bytes = checkpoint_bytes(*model, *optimizer);
   plan.model_bytes = checkpoint::model_bytes(*model, request.dtype);

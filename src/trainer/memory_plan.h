@@ -37,8 +37,9 @@ struct MemoryPlan {
   tensor::MemoryStatistics memory;
   double flops_per_token = 0;  ///< training, on this micro-batch
   std::int64_t parameters = 0;
-  /// What the kernels of forward and backward pass count per token, most first: recomputation included.
-  std::vector<std::pair<std::string_view, double>> flops_by_kernel;
+  /// What the kernels of forward and backward pass count per token, recomputation included: by part of the model and by
+  /// kernel, most first.
+  std::vector<std::pair<std::string_view, double>> flops_by_part, flops_by_kernel;
   std::uint64_t checkpoint_bytes = 0;  ///< on disk, each
   std::uint64_t model_bytes = 0;       ///< on disk, the weights as they will be written
   double seconds = 0;                  ///< that the planning took

@@ -57,6 +57,28 @@ class TapeTest : public testing::Test {
   Log log_;
 };
 
+TEST_F(TapeTest, BackwardPassesCountForThePartThatTheForwardPassRanIn) {
+  for (const auto when : {WeightGradients::kWithInputs, WeightGradients::kLater}) {
+    Tape tape(stream_, parameters_, {});
+    const Variable x = tape.leaf(numbers({1, 2}));
+    Variable a, b;
+    {
+      const tensor::PartScope scope(stream_, tensor::Part::kAttention);
+      a = probe(tape, "a", {x, x});  // its backward pass adds two gradients
+    }
+    {
+      const tensor::PartScope scope(stream_, tensor::Part::kOutput);
+      b = probe(tape, "b", {a});
+    }
+    stream_.reset_statistics();
+    tape.backward(b, numbers({1, 1}), when);
+    tape.run_weight_gradients();
+    EXPECT_EQ(stream_.statistics(tensor::Part::kAttention, kernels::kernel_id<kernels::Add>).launches, 1);
+    EXPECT_EQ(stream_.statistics(kernels::kernel_id<kernels::Add>).launches, 1);
+    EXPECT_EQ(stream_.part(), tensor::Part::kOther);
+  }
+}
+
 TEST_F(TapeTest, OperationsRunBackwardsBothHalvesTogether) {
   Tape tape(stream_, parameters_, {});
   const Variable x = tape.leaf(numbers({1, 2}));

@@ -150,13 +150,18 @@ TEST(InspectModel, PrintsThePublishedParameterCountsOfDeepSeekV3) {
   EXPECT_THAT(result.output, HasSubstr("experts     256 in 59 layers\n"));
 }
 
-/// DeepSeek-V4-Pro at full size: the counts of the published files, and a whole step on the device without data.
-TEST(InspectModel, PrintsThePublishedCountsOfDeepSeekV4Pro) {
-  const TemporaryDirectory directory;
-  std::string ratios = "128, 128";
-  for (int layer = 2; layer < 61; ++layer) {
+/// "4, 128, 4, ..., 0": the ratios of layers after the first two, and of the prediction block.
+std::string ratios_after(const std::string& first_two, int layers) {
+  std::string ratios = first_two;
+  for (int layer = 2; layer < layers; ++layer) {
     ratios += layer % 2 == 0 ? ", 4" : ", 128";
   }
+  return ratios + ", 0";
+}
+
+/// DeepSeek-V4-Pro at full size: the counts of the published files, and whole steps on the device without data.
+TEST(InspectModel, PrintsThePublishedCountsOfDeepSeekV4ProAndAStepOfIt) {
+  const TemporaryDirectory directory;
   write_file(directory.path() / "config.json",
              R"({"model_type": "deepseek_v4", "vocab_size": 129280, "hidden_size": 7168, "num_hidden_layers": 61,
                  "num_attention_heads": 128, "head_dim": 512, "qk_rope_head_dim": 64, "q_lora_rank": 1536,
@@ -164,14 +169,59 @@ TEST(InspectModel, PrintsThePublishedCountsOfDeepSeekV4Pro) {
                  "index_head_dim": 128, "index_topk": 1024, "n_routed_experts": 384, "num_experts_per_tok": 6,
                  "moe_intermediate_size": 3072, "num_hash_layers": 3, "routed_scaling_factor": 2.5, "hc_mult": 4,
                  "expert_dtype": "fp4", "num_nextn_predict_layers": 1, "compress_ratios": [)" +
-                 ratios + ", 0]}");
-  const ProcessResult result =
-      run_flyover({"inspect", "model", directory.path().string(), "--threads", "2", "--micro-batch-tokens", "4096"});
+                 ratios_after("128, 128", 61) + "]}");
+  const ProcessResult result = run_flyover({"inspect", "model", directory.path().string(), "--threads", "2",
+                                            "--sequence-length", "4096", "--micro-batch-tokens", "4096"});
   ASSERT_EQ(result.exit_code, 0) << result.output;
   EXPECT_THAT(result.output, HasSubstr("parameters  1,572,997,201,763\n"));
   EXPECT_THAT(result.output, HasSubstr("prediction  25,840,145,979 "));
   EXPECT_THAT(result.output, HasSubstr("active      48,852,402,019 "));
   EXPECT_THAT(result.output, HasSubstr("published   861,608,274,846 stored elements in 145,116 tensors, 805."));
+  // 6 FLOPs for each weight of the six experts and of the shared one, in 61 layers and the prediction block; and of that
+  // block's projections, of the embedding and of each of 4 streams.
+  const auto part = [&](const char* name, double flops) {
+    EXPECT_THAT(result.output, testing::ContainsRegex(fmt::format("  {} +{:.2f}e\\+{:02d}\n", name,
+                                                                  flops / std::pow(10, std::floor(std::log10(flops))),
+                                                                  static_cast<int>(std::log10(flops)))));
+  };
+  const double expert = 3.0 * 7168 * 3072;
+  part("experts", 6 * 6 * expert * 62);
+  part("mlp", 6 * expert * 62);
+  part("prediction", 6 * (1.0 + 4.0) * 7168 * 7168);
+  for (const char* name : {"attention", "compression", "routing", "hyper_connections", "output"}) {
+    EXPECT_THAT(result.output, testing::ContainsRegex(fmt::format("  {} +[0-9.]+e\\+[01][0-9]\n", name)));
+  }
+  // Of 1,598,837,347,742 parameters all but the 501,384,960 of the indexers are trained: masters and values, gradients
+  // (4 bytes each), moments (8).
+  for (const char* kind : {"weights +8\\.72 TiB", "gradients +5\\.81 TiB", "optimizer +11\\.63 TiB"}) {
+    EXPECT_THAT(result.output, testing::ContainsRegex(kind));
+  }
+  std::vector<double> activations;
+  for (const char* policy : {"recompute: none", "recompute: selective", "recompute: block"}) {
+    const std::size_t begin = result.output.find(policy);
+    ASSERT_NE(begin, std::string::npos) << policy;
+    activations.push_back(std::stod(result.output.substr(result.output.find("activations", begin) + 11)));
+  }
+  EXPECT_GT(activations[0], activations[1]);
+  EXPECT_GT(activations[1], 5 * activations[2]);
+}
+
+TEST(InspectModel, PrintsThePublishedCountsOfDeepSeekV4Flash) {
+  const TemporaryDirectory directory;
+  write_file(directory.path() / "config.json",
+             R"({"model_type": "deepseek_v4", "vocab_size": 129280, "hidden_size": 4096, "num_hidden_layers": 43,
+                 "num_attention_heads": 64, "head_dim": 512, "qk_rope_head_dim": 64, "q_lora_rank": 1024,
+                 "o_groups": 8, "o_lora_rank": 1024, "sliding_window": 128, "index_n_heads": 64,
+                 "index_head_dim": 128, "index_topk": 512, "n_routed_experts": 256, "num_experts_per_tok": 6,
+                 "moe_intermediate_size": 2048, "num_hash_layers": 3, "routed_scaling_factor": 1.5, "hc_mult": 4,
+                 "expert_dtype": "fp4", "num_nextn_predict_layers": 1, "compress_ratios": [)" +
+                 ratios_after("0, 0", 43) + "]}");
+  const ProcessResult result =
+      run_flyover({"inspect", "model", directory.path().string(), "--threads", "2", "--micro-batch-tokens", "256"});
+  ASSERT_EQ(result.exit_code, 0) << result.output;
+  EXPECT_THAT(result.output, HasSubstr("parameters  284,332,240,471\n"));
+  EXPECT_THAT(result.output, HasSubstr("prediction  6,610,048,891 "));
+  EXPECT_THAT(result.output, HasSubstr("published   158,069,433,298 stored elements in 69,187 tensors"));
 }
 
 /// SmolLM2-135M from its configuration alone. 134,515,008 parameters are published; of those, 35,136 are weights of

@@ -28,6 +28,36 @@ TEST(Stream, AWorkspaceIsHeldForItsLaunchOnly) {
   EXPECT_EQ(stream.statistics(kernels::kernel_id<kernels::Fill>).launches, 2);
 }
 
+TEST(Stream, LaunchesCountForThePartInWhichTheyAre) {
+  constexpr auto kFill = kernels::kernel_id<kernels::Fill>;
+  tests::ManualDevice device;
+  Allocator allocator(device);
+  Stream stream(device, allocator);
+  const Tensor tensor = stream.empty({2, 5}, DType::kF32), copy = stream.empty({2, 5}, DType::kF32);
+  const auto fill = [&] { stream.launch(kernels::Fill{tensor.view(), 1.0}); };
+  fill();
+  {
+    const PartScope outer(stream, Part::kRouting);
+    fill();
+    {
+      const PartScope inner(stream, Part::kExperts);
+      fill();
+      fill();
+    }
+    fill();
+    stream.launch(kernels::Copy{tensor.view(), copy.view()});
+  }
+  EXPECT_EQ(stream.part(), Part::kOther);
+  EXPECT_EQ(stream.statistics(Part::kOther, kFill).launches, 1);
+  EXPECT_EQ(stream.statistics(Part::kRouting, kFill).launches, 2);
+  EXPECT_EQ(stream.statistics(Part::kExperts, kFill).launches, 2);
+  EXPECT_EQ(stream.statistics(kFill).launches, 5);
+  EXPECT_EQ(stream.statistics(Part::kRouting).launches, 3);
+  EXPECT_EQ(stream.statistics(Part::kRouting).cost.bytes, 2 * 40 + 80);
+  stream.reset_statistics();
+  EXPECT_EQ(stream.statistics(Part::kExperts).launches, 0);
+}
+
 TEST(Stream, AKernelThatDoesNotPassItsCheckIsNotLaunched) {
   tests::ManualDevice device;
   Allocator allocator(device);

@@ -48,6 +48,7 @@ Variable Model::hidden_states(Tape& tape, const nn::TokenBatch& batch, const nn:
 // and for the h that the output layer sees.
 Variable Model::predict_further(Tape& tape, const Variable& hidden, const nn::TokenBatch& batch,
                                 const SharedContext& context) const {
+  const tensor::PartScope scope(tape.stream(), tensor::Part::kPrediction);
   const Prediction& part = *prediction_;
   const Variable next = ops::embedding(tape, batch.auxiliary.further.next_tokens, embedding_);
   const Variable joined = ops::join_columns(tape, part.embedding_norm(tape, next), part.hidden_norm(tape, hidden));

@@ -58,6 +58,7 @@ Variable Model::hidden_states(Tape& tape, const nn::TokenBatch& batch, const nn:
 // X^mtp_j = e_proj(norm(embed(next token))) + h_proj(norm(X_j)), then a block and a head of its own.
 Variable Model::predict_further(Tape& tape, const Variable& streams, const nn::TokenBatch& batch,
                                 const SharedContext& context) const {
+  const tensor::PartScope scope(tape.stream(), tensor::Part::kPrediction);
   const Prediction& part = *prediction_;
   const std::int64_t tokens = batch.count(), n = config_.hc_mult, width = config_.hidden_size;
   const Variable next = ops::embedding(tape, batch.auxiliary.further.next_tokens, embedding_);

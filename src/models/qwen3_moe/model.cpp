@@ -126,6 +126,7 @@ std::unique_ptr<nn::Cache> Model::make_cache(tensor::Stream& stream, const nn::C
 
 Variable Model::attend(Tape& tape, const Attention& attention, const Variable& x, const ops::RopeAngles& angles,
                        const ops::AttentionSpan& span, const ops::LayerCache* cache) const {
+  const tensor::PartScope scope(tape.stream(), tensor::Part::kAttention);
   const auto epsilon = static_cast<float>(config_.rms_norm_eps);
   const std::int64_t width = config_.head_dim;
   const auto prepare = [&](const nn::Linear& projection, autograd::ParameterId norm) {
