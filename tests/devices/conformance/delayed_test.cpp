@@ -6,7 +6,7 @@
 #include "devices/conformance/device_case.h"
 #include "devices/delayed/device.h"
 #include "devices/reference/families.h"
-#include "devices/support/kernel_types.h"
+#include "devices/support/every_kernel.h"
 #include "devices/support/run_case.h"
 
 namespace flyover::tests {
@@ -19,16 +19,14 @@ constexpr int kCases = 24;
 constexpr std::size_t kCapacity = std::size_t{8} << 30;  // of addresses; memory is taken when touched
 
 /// A case that is under way on the device.
-template <typename Kernel>
 struct Pending {
-  KernelCase<Kernel> before;
+  KernelCase before;
   std::vector<tensor::ReadBack> blocks;
 };
 
 /// Copies operands to the device on one stream, launches on another and copies back on the first, ordered by events
 /// alone.
-template <typename Kernel>
-Pending<Kernel> start(KernelCase<Kernel> before, tensor::Stream& copies, tensor::Stream& work) {
+Pending start(KernelCase before, tensor::Stream& copies, tensor::Stream& work) {
   devices::Device& device = copies.device();
   std::vector<Tensor> blocks;
   for (std::size_t i = 0; i < before.memory.block_count(); ++i) {
@@ -37,43 +35,43 @@ Pending<Kernel> start(KernelCase<Kernel> before, tensor::Stream& copies, tensor:
     blocks.back().storage()->used_on(work.id());
   }
   device.wait(work.id(), device.record(copies.id()));
-  work.launch(on_device(before, blocks));
+  launch(work, on_device(before, blocks));
   device.wait(copies.id(), device.record(work.id()));
-  Pending<Kernel> pending{std::move(before), {}};
+  Pending pending{std::move(before), {}};
   for (const Tensor& block : blocks) {
     pending.blocks.push_back(copies.read_back(block, tensor::ReadBackPurpose::kTest));
   }
   return pending;
 }
 
-template <typename Kernel>
-class DelayedDevice : public testing::Test {};
-TYPED_TEST_SUITE(DelayedDevice, AllKernelTypes, KernelTestName);
+class DelayedDevice : public testing::TestWithParam<kernels::KernelId> {};
 
-TYPED_TEST(DelayedDevice, GivesTheBitsOfTheReference) {
+TEST_P(DelayedDevice, GivesTheBitsOfTheReference) {
   const devices::KernelTable reference = devices::reference::kernel_table();
-  const auto seed = static_cast<std::uint64_t>(kernels::kernel_id<TypeParam>);
+  const auto seed = static_cast<std::uint64_t>(GetParam());
   const auto device = devices::delayed::make_device(seed, kCapacity);
   tensor::Allocator allocator(*device);
   tensor::Stream copies(*device, allocator);
   tensor::Stream work(*device, allocator, device->create_stream());
-  std::vector<Pending<TypeParam>> all;
+  std::vector<Pending> all;
   for (const DType dtype : {DType::kF32, DType::kBf16, DType::kF64}) {
     for (int number = 0; number < kCases; ++number) {
-      all.push_back(start(kernel_case<TypeParam>(dtype, number), copies, work));
+      all.push_back(start(kernel_case(GetParam(), dtype, number), copies, work));
     }
   }
   copies.synchronize();
   work.synchronize();
-  for (Pending<TypeParam>& pending : all) {
-    const auto expected = after_launch(pending.before, reference);
+  for (Pending& pending : all) {
+    const KernelCase expected = after_launch(pending.before, reference);
     for (std::size_t i = 0; i < pending.blocks.size(); ++i) {
       EXPECT_TRUE(std::ranges::equal(pending.blocks[i].bytes(), expected.memory.block(i)))
           << describe(pending.before) << ", operand block " << i;
     }
   }
-  EXPECT_EQ(work.statistics(kernels::kernel_id<TypeParam>).launches, static_cast<std::int64_t>(all.size()));
+  EXPECT_EQ(work.statistics(GetParam()).launches, static_cast<std::int64_t>(all.size()));
 }
+
+INSTANTIATE_TEST_SUITE_P(Every, DelayedDevice, testing::ValuesIn(every_kernel()), KernelTestName());
 
 }  // namespace
 }  // namespace flyover::tests

@@ -2,7 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
+#include <utility>
+
+#include <fmt/format.h>
 
 namespace flyover::tests {
 
@@ -369,6 +373,35 @@ Magnitudes make_case(OperandMaker& make, DType dtype, kernels::JoinHeadsBackward
   kernel.down = make.blank(dtype, {tokens, heads, own}, Layout::kGaps);
   kernel.dshared = make.blank(dtype, {tokens, shared}, Layout::kGaps);
   return {{"dshared", std::sqrt(static_cast<double>(heads))}};
+}
+
+KernelCase KernelCase::copy() const {
+  KernelCase result{number, kernel, memory.copy(), magnitudes};
+  std::vector<KernelView> views = kernel.views();
+  for (KernelView& one : views) {
+    one.view.data = result.memory.translate(memory, one.view.data);
+  }
+  result.kernel.set_views(views);
+  return result;
+}
+
+KernelCase kernel_case(kernels::KernelId id, DType dtype, int number) {
+  const auto seed = static_cast<std::uint64_t>(id) * 16 + static_cast<std::uint64_t>(dtype);
+  OperandMaker make(seed, number);
+  KernelCase result{number, AnyKernel(id), {}, {}};
+  result.magnitudes = make_case(make, dtype, result.kernel);
+  result.memory = std::move(make.memory());
+  result.kernel.check();
+  return result;
+}
+
+std::string describe(const KernelCase& one) {
+  std::vector<std::string> fields;
+  for (const KernelView& field : one.kernel.views()) {
+    fields.push_back(fmt::format("{} {}", field.name, kernels::to_string(field.view)));
+  }
+  std::ranges::move(one.kernel.scalars(), std::back_inserter(fields));
+  return fmt::format("{} case {}: {}", kernels::kernel_info(one.kernel.id()).name, one.number, fmt::join(fields, ", "));
 }
 
 }  // namespace flyover::tests

@@ -1,15 +1,11 @@
 // Random cases for every kernel: arguments with operands in host memory. What a kernel must do with them is not here.
 #pragma once
 
-#include <optional>
 #include <string>
 #include <string_view>
-#include <type_traits>
-#include <utility>
 #include <vector>
 
-#include <fmt/core.h>
-
+#include "devices/support/any_kernel.h"
 #include "devices/support/operands.h"
 #include "kernels/all.h"
 
@@ -85,57 +81,24 @@ std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kerne
 std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::JoinHeadsBackward& kernel);
 std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::RoundToFp4& kernel);
 std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, kernels::Hadamard& kernel);
+/// The maker of whichever kernel it is.
+std::vector<Magnitude> make_case(OperandMaker& make, kernels::DType dtype, AnyKernel& kernel);
 
 /// A kernel's arguments and the memory that they point to.
-template <typename Kernel>
 struct KernelCase {
   int number = 0;
-  Kernel kernel;
+  AnyKernel kernel;
   OperandMemory memory;
   std::vector<Magnitude> magnitudes;
 
   /// The same case with its own copy of every operand; operands that shared memory still do.
-  KernelCase copy() const {
-    KernelCase result{number, kernel, memory.copy(), magnitudes};
-    kernels::for_each_view(result.kernel, [&](std::string_view, kernels::Role, auto& view) {
-      view.data = result.memory.translate(memory, view.data);
-    });
-    return result;
-  }
+  KernelCase copy() const;
 };
 
 /// Case `number` of a kernel: the same on every machine. The arguments pass the kernel's own check().
-template <typename Kernel>
-KernelCase<Kernel> kernel_case(kernels::DType dtype, int number) {
-  const auto seed = static_cast<std::uint64_t>(kernels::kernel_id<Kernel>) * 16 + static_cast<std::uint64_t>(dtype);
-  OperandMaker make(seed, number);
-  KernelCase<Kernel> result;
-  result.number = number;
-  result.magnitudes = make_case(make, dtype, result.kernel);
-  result.memory = std::move(make.memory());
-  result.kernel.check();
-  return result;
-}
+KernelCase kernel_case(kernels::KernelId id, kernels::DType dtype, int number);
 
-/// "a bf16[3, 5], b bf16[7, 5], c f32[3, 7], accumulate 1": what a failing test prints.
-template <typename Kernel>
-std::string describe(const KernelCase<Kernel>& one) {
-  std::string text = fmt::format("{} case {}:", Kernel::kName, one.number);
-  const auto field = [&](const auto& description) {
-    const auto& value = one.kernel.*(description.member);
-    using Value = std::remove_cvref_t<decltype(value)>;
-    if constexpr (std::is_arithmetic_v<Value>) {
-      text += fmt::format(" {} {},", description.name, value);
-    } else if constexpr (std::is_enum_v<Value>) {
-      text += fmt::format(" {} {},", description.name, static_cast<int>(value));
-    }
-  };
-  kernels::for_each_view(one.kernel, [&](std::string_view name, kernels::Role, const auto& view) {
-    text += fmt::format(" {} {},", name, kernels::to_string(kernels::ConstView(view)));
-  });
-  Kernel::fields([&](const auto&... fields) { (field(fields), ...); });
-  text.pop_back();
-  return text;
-}
+/// "add case 4: a bf16[3, 5], b bf16[3, 5], y bf16[3, 5]": what a failing test prints.
+std::string describe(const KernelCase& one);
 
 }  // namespace flyover::tests

@@ -4,6 +4,10 @@
 #include <cmath>
 #include <cstring>
 #include <functional>
+#include <string_view>
+#include <vector>
+
+#include <fmt/core.h>
 
 #include "base/error.h"
 
@@ -13,6 +17,15 @@ using kernels::ConstView;
 using kernels::DType;
 
 namespace {
+
+/// One view of a kernel after the launch on two devices.
+struct ViewOutcome {
+  std::string_view name;
+  kernels::Role role;
+  ConstView expected;
+  ConstView actual;
+  double magnitude;
+};
 
 /// Largest relative errors: of one element (relative to its row's norm, too), of a row's norm, of the view's norm.
 struct Tolerance {
@@ -84,6 +97,20 @@ std::string compare_view(const ViewOutcome& view) {
   return compare_range(view, 0, elements, tolerance.element, elements < 64 ? tolerance.row : tolerance.view);
 }
 
+std::vector<ViewOutcome> outcomes(const KernelCase& expected, const KernelCase& actual) {
+  const std::vector<KernelView> expected_views = expected.kernel.views(), actual_views = actual.kernel.views();
+  std::vector<ViewOutcome> result;
+  for (std::size_t i = 0; i < expected_views.size(); ++i) {
+    const auto& [name, role, view] = expected_views[i];
+    double magnitude = 0;
+    for (const Magnitude& one : expected.magnitudes) {
+      magnitude = one.field == name ? one.size : magnitude;
+    }
+    result.push_back({name, role, view, actual_views[i].view, magnitude});
+  }
+  return result;
+}
+
 /// Bytes of a block that an output view covers.
 std::vector<bool> writable_bytes(const std::vector<ViewOutcome>& views, std::span<const std::byte> block) {
   std::vector<bool> writable(block.size());
@@ -114,17 +141,23 @@ void launch(const devices::KernelTable& table, kernels::KernelId kernel, const v
   entry(arguments, context);
 }
 
-std::string differences(const std::vector<ViewOutcome>& views, const OperandMemory& before,
-                        const OperandMemory& actual) {
+KernelCase after_launch(const KernelCase& one, const devices::KernelTable& table, int threads) {
+  KernelCase result = one.copy();
+  launch(table, result.kernel.id(), result.kernel.arguments(), threads);
+  return result;
+}
+
+std::string compare(const KernelCase& before, const KernelCase& expected, const KernelCase& actual) {
+  const std::vector<ViewOutcome> views = outcomes(expected, actual);
   std::string text;
   for (const ViewOutcome& view : views) {
     if (view.role != kernels::Role::kIn) {
       text += compare_view(view);
     }
   }
-  for (std::size_t index = 0; index < before.block_count(); ++index) {
-    const std::vector<bool> writable = writable_bytes(views, actual.block(index));
-    const auto old_bytes = before.block(index), new_bytes = actual.block(index);
+  for (std::size_t index = 0; index < before.memory.block_count(); ++index) {
+    const std::vector<bool> writable = writable_bytes(views, actual.memory.block(index));
+    const auto old_bytes = before.memory.block(index), new_bytes = actual.memory.block(index);
     for (std::size_t i = 0; i < old_bytes.size(); ++i) {
       if (!writable[i] && old_bytes[i] != new_bytes[i]) {
         text += fmt::format("a byte outside every output has changed: byte {} of operand block {}\n", i, index);

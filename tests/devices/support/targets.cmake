@@ -1,5 +1,5 @@
 # Random cases for every kernel and the comparison of two devices; the tests of all devices use them.
-add_library(flyover_devices_test_support STATIC ${CMAKE_CURRENT_LIST_DIR}/attention_cases.cpp
+add_library(flyover_devices_test_support STATIC ${CMAKE_CURRENT_LIST_DIR}/any_kernel.cpp ${CMAKE_CURRENT_LIST_DIR}/attention_cases.cpp
             ${CMAKE_CURRENT_LIST_DIR}/expert_cases.cpp ${CMAKE_CURRENT_LIST_DIR}/router_cases.cpp
             ${CMAKE_CURRENT_LIST_DIR}/hyper_connection_cases.cpp ${CMAKE_CURRENT_LIST_DIR}/compressor_cases.cpp
             ${CMAKE_CURRENT_LIST_DIR}/kernel_cases.cpp ${CMAKE_CURRENT_LIST_DIR}/operands.cpp
