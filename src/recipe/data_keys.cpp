@@ -26,8 +26,9 @@ const Section& section_of(const Data*) {
                                               "`truncate` cuts their end, `drop` leaves them out; both are counted "
                                               "and reported."}),
        key(&Data::packing, {.name = "packing",
-                            .documentation = "Several examples in one row of the computation, each seeing only "
-                                             "itself. Changes the speed, not the result."}),
+                            .documentation = "What `batch.global_batch_size` counts: packs of `max_seq_length` tokens "
+                                             "that hold as many whole examples as fit, or (`false`) examples. An "
+                                             "example sees only itself in either case, and nothing is padded."}),
        key(&Data::train_on, {.name = "train_on",
                              .documentation = "Which tokens count in the loss: what the `assistant` says with its "
                                               "end-of-turn token, only its last turn, or `all`.",

@@ -168,9 +168,12 @@ const Section& section_of(const Batch*) {
   static const Section section = {
       "How much one step sees: exactly one of `global_batch_size` and `global_batch_tokens`. How that is cut into "
       "micro-batches changes memory and speed, not what is computed.",
-      {key(&Batch::global_batch_size, {.name = "global_batch_size",
-                                       .documentation = "Sequences of a step, over all devices and micro-batches.",
-                                       .range = at_least(1)}),
+      {key(&Batch::global_batch_size,
+           {.name = "global_batch_size",
+            .documentation = "Sequences of a step, over all devices and micro-batches: packs of "
+                             "`max_seq_length` tokens, or single examples where `packing` "
+                             "is off.",
+            .range = at_least(1)}),
        key(&Batch::global_batch_tokens, {.name = "global_batch_tokens",
                                          .documentation = "Tokens that a step holds at most, in whole sequences.",
                                          .range = at_least(1)}),
