@@ -174,6 +174,7 @@ void add_bench(CLI::App& app, Action& action) {
   train->add_option("--threads", options->device.threads, "0 = all cores");
   train->add_option("--instruction-set", options->device.instruction_set);
   train->callback([options, &action] { action = [options] { return bench_train(*options); }; });
+  add_bench_tokenizer(*bench, action);
 }
 
 }  // namespace flyover::cli

@@ -29,6 +29,7 @@ void add_eval(CLI::App& app, Action& action);
 void add_inspect(CLI::App& app, Action& action);
 void add_convert(CLI::App& app, Action& action);
 void add_bench(CLI::App& app, Action& action);
+void add_bench_tokenizer(CLI::App& bench, Action& action);
 void add_report(CLI::App& app, Action& action);
 
 }  // namespace flyover::cli

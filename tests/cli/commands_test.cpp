@@ -9,6 +9,7 @@
 #include "devices/cpu/instruction_set.h"
 #include "process.h"
 #include "support/shared_data.h"
+#include "tokenizer/tokenizer.h"
 
 namespace flyover::tests {
 namespace {
@@ -112,6 +113,30 @@ TEST(Commands, EvalScoresAsTheRunDidAndTheReportShowsIt) {
   std::filesystem::remove(page);
   EXPECT_EQ(run_flyover({"report", run.string()}).exit_code, 0);
   EXPECT_THAT(base::read_file(page), HasSubstr("of 3</small>"));
+}
+
+TEST(Commands, BenchTokenizerCountsWhatItEncodes) {
+  const TemporaryDirectory directory;
+  const auto run = directory.path() / "run", recipe = directory.path() / "recipe.yaml",
+             text = directory.path() / "text";
+  write_file(recipe, tiny_recipe(run));
+  ASSERT_EQ(run_flyover({"run", recipe.string()}).exit_code, 0);
+  std::string lines;
+  for (int i = 0; i < 1000; ++i) {
+    lines += "What is " + std::to_string(i) + " + 1?\n";
+  }
+  write_file(text, lines);
+  const auto tokenizer = tokenizer::Tokenizer::load(run / "model" / "tokenizer.json");
+  for (const std::string& where : {(run / "model").string(), (run / "model" / "tokenizer.json").string()}) {
+    const ProcessResult result = run_flyover({"bench", "tokenizer", where, text.string(), "--rounds", "1", "--json"});
+    ASSERT_EQ(result.exit_code, 0) << result.output;
+    const base::Json report = base::parse_json(result.output, "bench");
+    EXPECT_EQ(report.at("bytes"), lines.size());
+    EXPECT_GT(report.at("documents"), 1);
+    EXPECT_EQ(report.at("tokens"), tokenizer.encode(lines).size());  // no token reaches over the end of a line
+    EXPECT_GT(report.at("tokenizer.bytes_per_second"), 0);
+  }
+  EXPECT_EQ(run_flyover({"bench", "tokenizer", run.string(), text.string()}).exit_code, 2);
 }
 
 TEST(Commands, EvalRefusesWhatItCannotAsk) {
