@@ -1,6 +1,7 @@
 #include "kernels/view.h"
 
 #include "base/error.h"
+#include "kernels/format_view.h"
 
 namespace flyover::kernels {
 
@@ -71,7 +72,7 @@ Pointer advance(const BasicView<Pointer>& view, std::int64_t elements) {
 template <typename Pointer>
 BasicView<Pointer> slice_rows(const BasicView<Pointer>& view, std::int64_t begin, std::int64_t count) {
   base::check(view.rank() >= 1 && begin >= 0 && count >= 0 && begin + count <= view.size(0), "rows {}+{} of {}", begin,
-              count, to_string(view.shape));
+              count, view.shape);
   BasicView<Pointer> result = view;
   result.shape[0] = count;
   result.data = advance(view, begin * view.stride(0));
@@ -82,7 +83,7 @@ template <typename Pointer>
 BasicView<Pointer> slice_last(const BasicView<Pointer>& view, std::int64_t begin, std::int64_t count) {
   const int axis = view.rank() - 1;
   base::check(axis >= 0 && begin >= 0 && count >= 0 && begin + count <= view.size(axis), "columns {}+{} of {}", begin,
-              count, to_string(view.shape));
+              count, view.shape);
   BasicView<Pointer> result = view;
   result.shape[axis] = count;
   result.data = advance(view, begin * view.stride(axis));
@@ -91,7 +92,7 @@ BasicView<Pointer> slice_last(const BasicView<Pointer>& view, std::int64_t begin
 
 template <typename Pointer>
 BasicView<Pointer> transpose(const BasicView<Pointer>& view) {
-  base::check(view.rank() == 2, "transpose of {}", to_string(view.shape));
+  base::check(view.rank() == 2, "transpose of {}", view.shape);
   return {view.data, view.dtype, {view.size(1), view.size(0)}, {view.stride(1), view.stride(0)}};
 }
 
@@ -99,7 +100,7 @@ template <typename Pointer>
 BasicView<Pointer> split_last(const BasicView<Pointer>& view, std::int64_t first, std::int64_t second) {
   const int axis = view.rank() - 1;
   base::check(axis >= 0 && axis + 1 < kMaximumRank && view.stride(axis) == 1 && view.size(axis) == first * second,
-              "cannot see the last axis of {} as [{}, {}]", to_string(view.shape), first, second);
+              "cannot see the last axis of {} as [{}, {}]", view.shape, first, second);
   std::array<std::int64_t, kMaximumRank> shape{}, strides{};
   for (int i = 0; i < axis; ++i) {
     shape[static_cast<std::size_t>(i)] = view.size(i);
@@ -121,7 +122,7 @@ template BasicView<void*> split_last(const BasicView<void*>&, std::int64_t, std:
 template BasicView<const void*> split_last(const BasicView<const void*>&, std::int64_t, std::int64_t);
 
 std::string to_string(const ConstView& view) {
-  std::string text = fmt::format("{}{}", name_of(view.dtype), to_string(view.shape));
+  std::string text = fmt::format("{}{}", name_of(view.dtype), view.shape);
   if (!view.is_dense()) {
     text += " strides " + to_string(view.strides);
   }

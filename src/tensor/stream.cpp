@@ -3,6 +3,7 @@
 #include <chrono>
 
 #include "base/error.h"
+#include "kernels/format_view.h"
 
 namespace flyover::tensor {
 
@@ -64,7 +65,7 @@ Tensor Stream::upload(std::span<const std::int32_t> values, const Dims& shape, M
 
 void Stream::write(const Tensor& destination, std::span<const std::byte> bytes) {
   base::check(destination.view().is_dense() && destination.bytes() == bytes.size(), "writing {} bytes into {}",
-              bytes.size(), kernels::to_string(destination.view()));
+              bytes.size(), kernels::ConstView(destination.view()));
   device_.copy_to_device(id_, destination.view().data, bytes);
 }
 

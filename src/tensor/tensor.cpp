@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "kernels/format_view.h"
 
 namespace flyover::tensor {
 
@@ -28,8 +29,8 @@ Tensor Tensor::columns(std::int64_t begin, std::int64_t count) const {
 }
 
 Tensor Tensor::reshape(const Dims& shape) const {
-  base::check(view_.is_dense() && shape.elements() == elements(), "cannot see {} as {}", kernels::to_string(view_),
-              kernels::to_string(shape));
+  base::check(view_.is_dense() && shape.elements() == elements(), "cannot see {} as {}", kernels::ConstView(view_),
+              shape);
   return {storage_, View{view_.data, view_.dtype, shape, kernels::dense_strides(shape)}};
 }
 
