@@ -363,12 +363,12 @@ TEST(ModelDirectory, AListOfTemplatesHasADefaultAndOneForTools) {
 
 TEST(Message, KeysComeThroughAsGiven) {
   const Json given = Json::parse(R"({"role": "assistant", "content": null, "reasoning_content": "r", "name": "n",
-                                     "tool_calls": [{"x": 1}], "tool_call_id": "i", "weight": 0.5, "train": true})");
+                                     "tool_calls": [{"x": 1}], "tool_call_id": "i", "score": 0.5, "train": true})");
   const Message message = message_from_json(given, "rows.jsonl:3");
   EXPECT_EQ(message.train, true);
   EXPECT_EQ(content_text(message), std::nullopt);
   EXPECT_EQ(message_for_template(message).dump(),
-            R"({"role":"assistant","content":null,"tool_calls":[{"x":1}],"tool_call_id":"i","name":"n","weight":0.5,)"
+            R"({"role":"assistant","content":null,"tool_calls":[{"x":1}],"tool_call_id":"i","name":"n","score":0.5,)"
             R"("reasoning_content":"r","thinking":"r"})");
   EXPECT_EQ(message_for_template(message_from_json({{"role", "user"}, {"tool_calls", nullptr}}, "s")).dump(),
             R"({"role":"user"})");
