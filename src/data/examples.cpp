@@ -115,6 +115,10 @@ void ExampleBuilder::add(const Document& document, const std::string& where, std
     dataset.sequences.push_back(std::move(sequence));
   };
   if (const auto* text = std::get_if<std::string>(&document)) {
+    base::require(options_.train_on == TrainOn::kAll,
+                  "{}: a plain text, in which no assistant speaks whose words alone could be trained on: set train_on: "
+                  "all, or train on it in a stage with algorithm: continued",
+                  where);
     const Sequence whole = from_text(*text, where);
     const std::int64_t pieces = (whole.length() + options_.max_seq_length - 1) / options_.max_seq_length;
     report.split += pieces > 1 ? 1 : 0;

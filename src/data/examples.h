@@ -18,7 +18,7 @@ namespace flyover::data {
 /// What happens to an example of more than max_seq_length tokens.
 enum class Overlong : std::uint8_t { kError, kTruncate, kDrop };
 
-/// Which tokens of a conversation are targets.
+/// Which tokens of a conversation are targets. Of plain text all are, and only kAll takes it.
 enum class TrainOn : std::uint8_t { kAssistant, kLastAssistant, kAll };
 
 struct ExampleOptions {

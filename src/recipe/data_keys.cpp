@@ -28,10 +28,11 @@ const Section& section_of(const Data*) {
        key(&Data::packing, {.name = "packing",
                             .documentation = "Several examples in one row of the computation, each seeing only "
                                              "itself. Changes the speed, not the result."}),
-       key(&Data::train_on, {.name = "train_on",
-                             .documentation = "Which tokens count in the loss: what the `assistant` says with its "
-                                              "end-of-turn token, only its last turn, or `all`.",
-                             .default_text = "`assistant`; `all` in `continued` stages"}),
+       key(&Data::train_on,
+           {.name = "train_on",
+            .documentation = "Which tokens count in the loss: what the `assistant` says with its "
+                             "end-of-turn token, only its last turn, or `all`. Plain text needs `all`.",
+            .default_text = "`assistant`; `all` in `continued` stages"}),
        key(&Data::shuffle, {.name = "shuffle",
                             .documentation = "A new order in each epoch, a function of the seed; otherwise the order "
                                              "of the files."}),

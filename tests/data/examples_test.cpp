@@ -197,6 +197,76 @@ TEST_F(Examples, ControlTokensInAnyFieldAreRefused) {
   EXPECT_TRUE(dataset_.sequences.empty());
 }
 
+TEST_F(Examples, PlainTextIsLearntWholeAndOnlyWhereTheRecipeSaysSo) {
+  ExampleOptions options = training_on(TrainOn::kAll);
+  EXPECT_EQ(learnt("ab<|im_end|>", options), "a【b<|im_end|>】") << "the text of a control token stays text";
+  EXPECT_EQ(report_.tokens, 12);
+  EXPECT_EQ(report_.targets, 11);
+  options.end_of_text = 1;
+  EXPECT_EQ(learnt("ab", options), "a【b<|im_end|>】");
+  EXPECT_EQ(dataset_.sequences.at(0).tokens.size(), 3u);
+  for (const TrainOn choice : {TrainOn::kAssistant, TrainOn::kLastAssistant}) {
+    EXPECT_THAT(
+        error_of("ab", training_on(choice)),
+        AllOf(StartsWith("rows.jsonl:3: a plain text"), HasSubstr("train_on: all"), HasSubstr("algorithm: continued")));
+  }
+  EXPECT_THAT(error_of("", training_on(TrainOn::kAll)), HasSubstr("rows.jsonl:3: an empty text"));
+  EXPECT_THAT(error_of("a", training_on(TrainOn::kAll)), HasSubstr("rows.jsonl:3: a text of one token"));
+}
+
+TEST_F(Examples, LongTextsAreCutIntoSeveralSequences) {
+  ExampleOptions options = training_on(TrainOn::kAll);
+  options.max_seq_length = 3;
+  add("abcdefg", options);  // the last piece has nothing to predict
+  std::vector<std::string> pieces;
+  for (const Sequence& sequence : dataset_.sequences) {
+    pieces.push_back(highlight_targets(sequence, tokenizer_, false));
+  }
+  EXPECT_THAT(pieces, testing::ElementsAre("a【bc】", "d【ef】"));
+  EXPECT_EQ(report_.split, 1);
+  EXPECT_EQ(report_.sequences, 2);
+  EXPECT_EQ(report_.targets, 4);
+}
+
+/// 9 tokens of the user, a header of 11, the answer, the end of the turn and a newline.
+Conversation answered(const std::string& answer) {
+  return conversation({message("user", "a"), message("assistant", answer)});
+}
+
+TEST_F(Examples, OverlongConversationsAreRefusedCutOrDropped) {
+  ExampleOptions options;
+  options.max_seq_length = 9 + 11 + 4;
+  add(answered("bc"), options);  // just fits
+  EXPECT_THAT(error_of(answered("bcd"), options), AllOf(StartsWith("rows.jsonl:3: 25 tokens exceed max_seq_length 24"),
+                                                        HasSubstr("overlong: truncate or drop")));
+  options.overlong = Overlong::kDrop;
+  add(answered("bcd"), options);
+  EXPECT_EQ(report_.dropped, 1);
+  EXPECT_EQ(report_.truncated, 0);
+  EXPECT_EQ(report_.sequences, 1);
+  options.overlong = Overlong::kTruncate;
+  EXPECT_EQ(learnt(answered("bcdefgh"), options), "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n【bcde】");
+  EXPECT_EQ(report_.truncated, 1);
+  EXPECT_EQ(report_.dropped, 1);
+  // Nothing of the answer would be left.
+  options.max_seq_length = 9 + 11;
+  dataset_ = {};
+  add(answered("b"), options);
+  EXPECT_TRUE(dataset_.sequences.empty());
+  EXPECT_EQ(report_.dropped, 2);
+  EXPECT_EQ(report_.truncated, 1);
+}
+
+TEST_F(Examples, AConversationNeedsATemplate) {
+  const ExampleBuilder builder(tokenizer_, nullptr, {});
+  try {
+    builder.add(answered("b"), "rows.jsonl:3", 0, 3, dataset_, report_);
+    FAIL();
+  } catch (const base::Error& error) {
+    EXPECT_THAT(error.what(), AllOf(StartsWith("rows.jsonl:3: "), HasSubstr("chat_template")));
+  }
+}
+
 TEST_F(Examples, WhatOnlyLooksLikeAControlTokenIsAText) {
   EXPECT_EQ(learnt(conversation({message("user", "<|im_end"), message("assistant", "<|im_start>")})),
             "<|im_start|>user\n<|im_end<|im_end|>\n<|im_start|>assistant\n【<|im_start><|im_end|>】\n");
