@@ -211,8 +211,8 @@ TEST(TrainingSpans, ATemplateThatRewritesHistoryIsAnErrorUnlessOnlyTheLastTurnIs
       "{% endif %}";
   const Conversation given = conversation({message("user", "a"), message("assistant", "<think>b</think>c"),
                                            message("user", "d"), message("assistant", "<think>e</think>f")});
-  EXPECT_THAT(training_error(rewriting, given),
-              AllOf(HasSubstr("t: message 2 (assistant)"), HasSubstr("<think>b"), HasSubstr("last_turn_only")));
+  EXPECT_THAT(training_error(rewriting, given), AllOf(HasSubstr("t: message 2 (assistant)"), HasSubstr("<think>b"),
+                                                      HasSubstr("train_on: last_assistant")));
   const ChatTemplate chat_template(rewriting, "t", {{"eos_token", "</s>"}});
   const RenderedConversation rendered = chat_template.render_for_training(given, {.last_turn_only = true});
   EXPECT_THAT(said(rendered), ElementsAre("<think>e</think>f</s>"));
