@@ -111,8 +111,8 @@ TEST(RowFormats, WhatIsWrongInShareGptIsNamed) {
 }]
 })"),
               StartsWith("rows.jsonl:3: function_call:1:"));
-EXPECT_THAT(error_of(R"({"conversations": [{"from": "human"}]})"),
-            AllOf(HasSubstr("rows.jsonl:3"), HasSubstr("value")));
+  EXPECT_THAT(error_of(R"({"conversations": [{"from": "human"}]})"),
+              AllOf(HasSubstr("rows.jsonl:3"), HasSubstr("value")));
 }
 
 TEST(RowFormats, TheFieldOfShareGptsTurnsCanBeNamed) {
