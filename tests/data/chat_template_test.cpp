@@ -311,7 +311,7 @@ TEST(TrainingSpans, RealModelDirectoriesGiveContentAndEndOfTurn) {
   ASSERT_TRUE(qwen3.has_value());
   EXPECT_EQ(qwen3->end_of_turn(), "<|im_end|>");
   EXPECT_THAT(error_of([&] { qwen3->render_for_training(conversation(kTwoTurns)); }),
-              AllOf(HasSubstr("message 3"), HasSubstr("last_turn_only")));
+              AllOf(HasSubstr("message 3"), HasSubstr("train_on: last_assistant")));
   Json last = message("assistant", "4");
   last["reasoning_content"] = "2 + 2";
   EXPECT_THAT(said(qwen3->render_for_training(conversation({message("user", "2 + 2?"), last}))),
