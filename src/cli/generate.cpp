@@ -10,8 +10,10 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/utf8.h"
 #include "cli/commands.h"
 #include "cli/device_options.h"
+#include "data/control_tokens.h"
 #include "data/rows.h"
 #include "rollout/generator.h"
 
@@ -78,13 +80,32 @@ rollout::SamplingOptions sampling_of(const Options& options, const LoadedModel& 
   return sampling;
 }
 
-std::vector<std::string> read_prompts(const std::string& path) {
-  std::vector<std::string> prompts;
-  data::for_each_row(path, [&](const data::DataRow& row) {
-    prompts.push_back(base::get_string(row.value, "prompt", row.where));
-    return true;
-  });
-  base::require(!prompts.empty(), "{}: has no prompts", path);
+struct Prompt {
+  std::string text;
+  std::string where;  ///< for messages
+};
+
+void require_utf8(const std::string& text, const std::string& where) {
+  const std::size_t invalid = base::find_invalid_utf8(text);
+  base::require(invalid == std::string::npos, "{}: not valid UTF-8 at byte {}", where, invalid);
+}
+
+/// The prompts of the command line, then those of the file.
+std::vector<Prompt> read_prompts(const Options& options) {
+  std::vector<Prompt> prompts;
+  for (const std::string& text : options.prompts) {
+    prompts.push_back({text, fmt::format("--prompt number {}", prompts.size() + 1)});
+    require_utf8(text, prompts.back().where);
+  }
+  if (!options.prompts_file.empty()) {
+    const std::size_t before = prompts.size();
+    data::for_each_row(options.prompts_file, [&](const data::DataRow& row) {
+      prompts.push_back({base::get_string(row.value, "prompt", row.where), row.where});
+      return true;
+    });
+    base::require(prompts.size() > before, "{}: has no prompts", options.prompts_file);
+  }
+  base::require(!prompts.empty(), "nothing to generate from: give --prompt TEXT or --prompts FILE.jsonl");
   return prompts;
 }
 
@@ -94,12 +115,21 @@ data::Conversation question(const std::string& prompt) {
   return conversation;
 }
 
-std::vector<std::int32_t> encode_prompt(const LoadedModel& loaded, const std::string& prompt, bool chat) {
-  if (!chat) {
-    return loaded.start.tokenizer.encode(prompt, true);
+/// The tokens of each prompt: a text to continue, in which control tokens may be written out, or a user's message.
+std::vector<std::vector<std::int32_t>> encode_prompts(const LoadedModel& loaded, const std::vector<Prompt>& prompts,
+                                                      bool chat) {
+  base::require(!chat || loaded.start.chat_template.has_value(), "--chat: the model has no chat template");
+  const data::ControlTokens control_tokens(loaded.start.tokenizer);
+  std::vector<std::vector<std::int32_t>> tokens;
+  for (const Prompt& prompt : prompts) {
+    if (chat) {
+      control_tokens.require_none(prompt.text, prompt.where);
+      tokens.push_back(loaded.start.tokenizer.encode(loaded.start.chat_template->render(question(prompt.text), true)));
+    } else {
+      tokens.push_back(loaded.start.tokenizer.encode(prompt.text, true));
+    }
   }
-  base::require(loaded.start.chat_template.has_value(), "--chat: the model has no chat template");
-  return loaded.start.tokenizer.encode(loaded.start.chat_template->render(question(prompt), true));
+  return tokens;
 }
 
 /// Adds the message that the text of an answer stands for, or what is malformed about it.
@@ -123,18 +153,12 @@ std::string text_of(const LoadedModel& loaded, std::vector<std::int32_t> prompt,
 }
 
 int generate(const Options& options) {
-  std::vector<std::string> prompts = options.prompts;
-  if (!options.prompts_file.empty()) {
-    const auto more = read_prompts(options.prompts_file);
-    prompts.insert(prompts.end(), more.begin(), more.end());
-  }
-  base::require(!prompts.empty(), "nothing to generate from: give --prompt TEXT or --prompts FILE.jsonl");
+  const std::vector<Prompt> prompts = read_prompts(options);
   LoadedModel loaded(options.model, options.device, autograd::ParameterUse::kInference, template_variables(options));
-  std::vector<std::vector<std::int32_t>> tokens;
+  const std::vector<std::vector<std::int32_t>> tokens = encode_prompts(loaded, prompts, options.chat);
   std::int64_t longest = 0;
-  for (const std::string& prompt : prompts) {
-    tokens.push_back(encode_prompt(loaded, prompt, options.chat));
-    longest = std::max(longest, static_cast<std::int64_t>(tokens.back().size()));
+  for (const auto& prompt : tokens) {
+    longest = std::max(longest, static_cast<std::int64_t>(prompt.size()));
   }
   const auto slots = std::min<std::int64_t>(8, static_cast<std::int64_t>(prompts.size()));
   rollout::Generator generator(*loaded.model, loaded.stream, {slots, longest + options.max_new_tokens, 1024});
@@ -142,18 +166,18 @@ int generate(const Options& options) {
   for (std::size_t i = 0; i < prompts.size(); ++i) {
     const std::string text = text_of(loaded, tokens[i], completions[i]);
     if (options.json) {
-      base::Json line = {{"prompt", prompts[i]},
+      base::Json line = {{"prompt", prompts[i].text},
                          {"completion", text},
                          {"prompt_tokens", tokens[i]},
                          {"tokens", completions[i].tokens},
                          {"log_probabilities", completions[i].log_probabilities},
                          {"finish_reason", completions[i].finish == rollout::FinishReason::kStop ? "stop" : "length"}};
       if (options.chat) {
-        describe_reply(loaded, prompts[i], text, line);
+        describe_reply(loaded, prompts[i].text, text, line);
       }
       fmt::print("{}\n", line.dump(-1, ' ', false, base::Json::error_handler_t::replace));
     } else {
-      fmt::print("{}{}{}\n", i == 0 ? "" : "\n", options.chat ? "" : prompts[i], text);
+      fmt::print("{}{}{}\n", i == 0 ? "" : "\n", options.chat ? "" : prompts[i].text, text);
     }
   }
   return kSuccess;
@@ -165,6 +189,7 @@ int chat(const Options& options) {
   const auto& summary = loaded.model->summary();
   rollout::Generator generator(*loaded.model, loaded.stream,
                                {1, std::min<std::int64_t>(summary.max_position_embeddings, 8192), 1024});
+  const data::ControlTokens control_tokens(loaded.start.tokenizer);
   data::Conversation conversation;
   fmt::print("An empty line or Ctrl-D ends the conversation.\n");
   std::string line;
@@ -177,6 +202,13 @@ int chat(const Options& options) {
     }
     if (line.empty()) {
       return kSuccess;
+    }
+    try {
+      require_utf8(line, "your line");
+      control_tokens.require_none(line, "your line");
+    } catch (const base::Error& error) {
+      fmt::print("({}; ask again)\n", error.what());
+      continue;
     }
     conversation.messages.push_back(data::text_message("user", line));
     const auto prompt = loaded.start.tokenizer.encode(loaded.start.chat_template->render(conversation, true));

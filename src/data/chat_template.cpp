@@ -171,6 +171,11 @@ void ChatTemplate::set_variables(JsonPointer variables) {
   }
 }
 
+void ChatTemplate::set_end_of_turn(std::string token) {
+  special_tokens_["eos_token"] = token;
+  end_of_turn_ = std::move(token);
+}
+
 jinja::Rendered ChatTemplate::render_text(const Conversation& conversation, bool add_generation_prompt,
                                           jinja::RenderOptions options) const {
   const Json variables = variables_for(conversation);

@@ -85,6 +85,9 @@ class ChatTemplate {
   /// give them. Throws Error for values that the template is known to refuse.
   void set_variables(JsonPointer variables);
 
+  /// The token that ends the assistant's turn, which templates see as eos_token.
+  void set_end_of_turn(std::string token);
+
   /// Texts that the built-in deepseek_v4 does not carry.
   void set_prompt_texts(deepseek_v4::PromptTexts texts) { prompt_texts_ = std::move(texts); }
 

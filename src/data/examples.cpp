@@ -66,41 +66,19 @@ Marked mark_in_parts(const Tokenizer& tokenizer, const RenderedConversation& ren
 }  // namespace
 
 ExampleBuilder::ExampleBuilder(const Tokenizer& tokenizer, const ChatTemplate* chat_template, ExampleOptions options)
-    : tokenizer_(tokenizer), chat_template_(chat_template), options_(options) {
-  for (std::int64_t id = 0; id < tokenizer.vocabulary_size(); ++id) {
-    const auto token = static_cast<std::int32_t>(id);
-    if (tokenizer.is_special(token)) {
-      control_tokens_.push_back(tokenizer.id_to_token(token));
-    }
-  }
-}
-
-void ExampleBuilder::require_no_control_tokens(const Conversation& conversation, const std::string& where) const {
-  for (const Message& message : conversation.messages) {
-    const auto content = content_text(message);
-    if (!content) {
-      continue;
-    }
-    for (const std::string& control : control_tokens_) {
-      base::require(
-          content->find(control) == std::string::npos,
-          "{}: a {} message contains the text of the control token {}, which would end or forge a turn: remove "
-          "or rewrite the row",
-          where, message.role, control);
-    }
-  }
-}
+    : tokenizer_(tokenizer), chat_template_(chat_template), options_(options), control_tokens_(tokenizer) {}
 
 Sequence ExampleBuilder::from_conversation(const Conversation& conversation, const std::string& where) const {
   base::require(chat_template_ != nullptr,
                 "{}: this row is a conversation, but the model has no chat template: name one with chat_template",
                 where);
-  require_no_control_tokens(conversation, where);
   TrainingOptions training;
   training.last_turn_only = options_.train_on == TrainOn::kLastAssistant;
   RenderedConversation rendered;
   try {
-    rendered = chat_template_->render_for_training(with_parsed_tool_arguments(conversation), training);
+    const Conversation parsed = with_parsed_tool_arguments(conversation);
+    control_tokens_.require_none(parsed);
+    rendered = chat_template_->render_for_training(parsed, training);
   } catch (const base::Error& error) {
     base::fail("{}: {}", where, error.what());
   }
@@ -137,6 +115,10 @@ void ExampleBuilder::add(const Document& document, const std::string& where, std
     dataset.sequences.push_back(std::move(sequence));
   };
   if (const auto* text = std::get_if<std::string>(&document)) {
+    base::require(options_.train_on == TrainOn::kAll,
+                  "{}: a plain text, in which no assistant speaks whose words alone could be trained on: set train_on: "
+                  "all, or train on it in a stage with algorithm: continued",
+                  where);
     const Sequence whole = from_text(*text, where);
     const std::int64_t pieces = (whole.length() + options_.max_seq_length - 1) / options_.max_seq_length;
     report.split += pieces > 1 ? 1 : 0;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "data/chat_template.h"
+#include "data/control_tokens.h"
 #include "data/row_formats.h"
 #include "data/sequence.h"
 #include "tokenizer/tokenizer.h"
@@ -17,7 +18,7 @@ namespace flyover::data {
 /// What happens to an example of more than max_seq_length tokens.
 enum class Overlong : std::uint8_t { kError, kTruncate, kDrop };
 
-/// Which tokens of a conversation are targets.
+/// Which tokens of a conversation are targets. Of plain text all are, and only kAll takes it.
 enum class TrainOn : std::uint8_t { kAssistant, kLastAssistant, kAll };
 
 struct ExampleOptions {
@@ -53,12 +54,11 @@ class ExampleBuilder {
  private:
   Sequence from_conversation(const Conversation& conversation, const std::string& where) const;
   Sequence from_text(const std::string& text, const std::string& where) const;
-  void require_no_control_tokens(const Conversation& conversation, const std::string& where) const;
 
   const tokenizer::Tokenizer& tokenizer_;
   const ChatTemplate* chat_template_;
   ExampleOptions options_;
-  std::vector<std::string> control_tokens_;  ///< texts that user content must not contain
+  ControlTokens control_tokens_;
 };
 
 /// The text of a sequence with its targets highlighted (ANSI colours, or brackets 【 】 where `colour` is false), for

@@ -25,8 +25,8 @@ JsonPointer find_list(const Json& object, std::string_view key, std::string_view
 }
 
 bool is_known_key(std::string_view key) {
-  constexpr std::array<std::string_view, 7> kKnown = {
-      "role", "content", "reasoning_content", "tool_calls", "tool_call_id", "name", "train"};
+  constexpr std::array<std::string_view, 8> kKnown = {
+      "role", "content", "reasoning_content", "tool_calls", "tool_call_id", "name", "train", "weight"};
   return std::find(kKnown.begin(), kKnown.end(), key) != kKnown.end();
 }
 
@@ -39,6 +39,25 @@ JsonPointer content_of(const Json& object, std::string_view source) {
                 "{}: \"content\" must be a string, a list of parts or null, found {}", source,
                 base::json_type_name(*found));
   return keep(*found);
+}
+
+/// Whether a message is learnt: "train", or "weight" as OpenAI's fine-tuning format calls it.
+std::optional<bool> train_of(const Json& object, std::string_view source) {
+  std::optional<bool> train;
+  if (base::find_member(object, "train", source) != nullptr) {
+    train = base::get_boolean(object, "train", source, false);
+  }
+  const Json* weight = base::find_member(object, "weight", source);
+  if (weight == nullptr) {
+    return train;
+  }
+  base::require(weight->is_number() && (*weight == 0 || *weight == 1),
+                "{}: \"weight\" must be 0 (the message is not trained on) or 1 (it is), found {}", source,
+                weight->is_number() ? weight->dump() : std::string(base::json_type_name(*weight)));
+  const bool weighs = *weight == 1;
+  base::require(!train || *train == weighs, "{}: \"train\": {} and \"weight\": {} contradict each other: leave one out",
+                source, train.value_or(false), weighs ? 1 : 0);
+  return weighs;
 }
 
 /// The reasoning of a message under any of its names.
@@ -76,9 +95,7 @@ Message message_from_json(const Json& object, std::string_view source) {
   message.tool_calls = find_list(object, "tool_calls", source);
   message.tool_call_id = base::find_string(object, "tool_call_id", source);
   message.name = base::find_string(object, "name", source);
-  if (base::find_member(object, "train", source) != nullptr) {
-    message.train = base::get_boolean(object, "train", source, false);
-  }
+  message.train = train_of(object, source);
   Json other = Json::object();
   for (const auto& [key, value] : object.items()) {
     if (!is_known_key(key)) {

@@ -36,17 +36,18 @@ Message text_message(std::string role, std::string content);
 /// The content if it is text (parts are not joined).
 std::optional<std::string> content_text(const Message& message);
 
-/// A message in the format of OpenAI. `reasoning_content`, `tool_calls`, `tool_call_id`, `name` and `train` that are
-/// null count as missing, as columnar formats fill them in. Throws Error naming `source`, the key and what was
-/// expected.
+/// A message in the format of OpenAI. `reasoning_content`, `tool_calls`, `tool_call_id`, `name`, `train` and `weight`
+/// that are null count as missing, as columnar formats fill them in. `weight` is OpenAI's word for `train`: 0 or 1.
+/// Throws Error naming `source`, the key and what was expected.
 Message message_from_json(const base::Json& object, std::string_view source);
 
 /// {"messages": [...], "tools": [...], "chat_template_kwargs": {...}}, the last two optional. Throws Error naming
 /// `source` and the number of the message.
 Conversation conversation_from_json(const base::Json& object, std::string_view source);
 
-/// What a template sees: the keys that the message has, without `train`. Reasoning is shown under `reasoning_content`
-/// and `thinking`, whichever of `reasoning_content`, `thinking` and `reasoning` it came under (as transformers does).
+/// What a template sees: the keys that the message has, without `train` and `weight`. Reasoning is shown under
+/// `reasoning_content` and `thinking`, whichever of `reasoning_content`, `thinking` and `reasoning` it came under (as
+/// transformers does).
 base::Json message_for_template(const Message& message);
 
 /// The conversation with the arguments of its tool calls parsed from JSON text to objects, which is what most templates

@@ -81,11 +81,12 @@ void add_system(Conversation& conversation, const Json& row, std::string_view wh
   }
 }
 
-Conversation parse_sharegpt(const Json& row, std::string_view where) {
+Conversation parse_sharegpt(const Json& row, const FieldNames& names, std::string_view where) {
   Conversation conversation;
   add_system(conversation, row, where);
-  const Json* turns = base::find_member(row, "conversations", where);
-  base::require(turns != nullptr && turns->is_array(), "{}: \"conversations\" must be a list", where);
+  const Json* turns = base::find_member(row, names.conversations, where);
+  base::require(turns != nullptr && turns->is_array(), "{}: \"{}\" must be a list of turns, found {}", where,
+                names.conversations, turns == nullptr ? "nothing" : base::json_type_name(*turns));
   for (const Json& turn : *turns) {
     const std::string role = role_of_speaker(base::get_string(turn, "from", where), where);
     std::string value = base::get_string(turn, "value", where);
@@ -182,7 +183,7 @@ RowFormat detect_format(const Json& row, const FieldNames& names, std::string_vi
   if (has(names.messages)) {
     return RowFormat::kMessages;
   }
-  if (has("conversations")) {
+  if (has(names.conversations)) {
     return RowFormat::kShareGpt;
   }
   if (has("instruction") && has("output")) {
@@ -195,12 +196,10 @@ RowFormat detect_format(const Json& row, const FieldNames& names, std::string_vi
     return RowFormat::kText;
   }
   base::fail(
-      "{}: cannot tell the format of a row with the keys {} (known: messages; conversations; instruction and output; "
-      "{} "
-      "and {}; {}). Columns with other names can be named in the recipe: messages_field, prompt_field, "
-      "completion_field, "
-      "text_field",
-      where, keys_of(row), names.prompt, names.completion, names.text);
+      "{}: cannot tell the format of a row with the keys {} (known: {}; {}; instruction and output; {} and {}; {}). "
+      "Columns with other names can be named in the recipe: messages_field, prompt_field, completion_field, text_field "
+      "(each with format)",
+      where, keys_of(row), names.messages, names.conversations, names.prompt, names.completion, names.text);
 }
 
 Document parse_row(const Json& row, RowFormat format, const FieldNames& names, std::string_view where) {
@@ -212,7 +211,7 @@ Document parse_row(const Json& row, RowFormat format, const FieldNames& names, s
       conversation = parse_messages(row, names, where);
       break;
     case RowFormat::kShareGpt:
-      conversation = parse_sharegpt(row, where);
+      conversation = parse_sharegpt(row, names, where);
       break;
     case RowFormat::kAlpaca:
       conversation = parse_alpaca(row, where);

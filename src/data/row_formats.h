@@ -13,7 +13,7 @@ namespace flyover::data {
 
 enum class RowFormat : std::uint8_t {
   kMessages,          ///< OpenAI: {"messages": [...], "tools": [...]}
-  kShareGpt,          ///< {"conversations": [{"from": "human", "value": ...}, ...]}
+  kShareGpt,          ///< {"conversations": [{"from": "human", "value": ...}, ...], "system", "tools"}
   kAlpaca,            ///< {"instruction", "input", "output", "system", "history"}
   kPromptCompletion,  ///< {"prompt", "completion"}: strings, or lists of messages
   kText               ///< {"text"}
@@ -23,7 +23,8 @@ std::string_view name_of(RowFormat format);
 
 /// Names of the columns, for files that call them otherwise.
 struct FieldNames {
-  std::string messages = "messages";
+  std::string messages = "messages";            ///< of kMessages
+  std::string conversations = "conversations";  ///< of kShareGpt
   std::string prompt = "prompt";
   std::string completion = "completion";
   std::string text = "text";

@@ -92,7 +92,7 @@ class SpanFinder {
   RenderedConversation run() {
     base::require(!request_.end_of_turn.empty(),
                   "{}: the token that ends the assistant's turn is not known: the template needs an eos_token in "
-                  "tokenizer_config.json, or the recipe must name the token",
+                  "tokenizer_config.json, or the recipe must name the token (end_of_turn)",
                   request_.template_name);
     const std::vector<std::size_t> learnt = learnt_messages(messages_, request_);
     jinja::Rendered full = render_(messages_.size(), false);
@@ -134,7 +134,8 @@ class SpanFinder {
     fail(message,
          "the template shows this turn differently once the conversation goes on (for example without its reasoning), "
          "so what would be learnt is not what the model will see: when it is the last message the text is {}, in the "
-         "whole conversation it is {}. Train on the last turn only (last_turn_only), exclude the message (\"train\": "
+         "whole conversation it is {}. Train on the last turn only (train_on: last_assistant), exclude the message "
+         "(\"train\": "
          "false) or use a template that keeps history",
          excerpt_at_difference(up_to, result_.text), excerpt_at_difference(result_.text, up_to));
   }
@@ -172,7 +173,7 @@ class SpanFinder {
   [[noreturn]] void fail_without_end(std::size_t message, std::string_view said) const {
     fail(message,
          "the assistant's turn does not end with {}, so the model would not learn to stop: it ends {}. Name the right "
-         "end-of-turn token or use a template that writes it",
+         "end-of-turn token (end_of_turn) or use a template that writes it",
          list_of(request_.end_of_turn), excerpt(said));
   }
 

@@ -247,9 +247,10 @@ trainer::StepOptions step_options(const recipe::Stage& stage) {
 }
 
 TemplateChoice template_choice(const recipe::Stage& stage) {
-  return {
-      stage.chat_template, stage.chat_template_date.empty() ? std::nullopt : base::parse_date(stage.chat_template_date),
-      std::make_shared<const base::Json>(base::parse_json(stage.chat_template_kwargs.text, "chat_template_kwargs"))};
+  return {stage.chat_template,
+          stage.chat_template_date.empty() ? std::nullopt : base::parse_date(stage.chat_template_date),
+          std::make_shared<const base::Json>(base::parse_json(stage.chat_template_kwargs.text, "chat_template_kwargs")),
+          stage.end_of_turn, stage.special_tokens};
 }
 
 optim::Schedule make_schedule(const recipe::Schedule& schedule, std::int64_t total_steps) {

@@ -24,6 +24,7 @@ data::FieldNames field_names(const recipe::Source& source) {
     }
   };
   set(names.messages, source.messages_field);
+  set(names.conversations, source.messages_field);
   set(names.prompt, source.prompt_field);
   set(names.completion, source.completion_field);
   set(names.text, source.text_field);

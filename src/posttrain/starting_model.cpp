@@ -85,16 +85,18 @@ void add_tokens(StartingModel& model, const std::vector<std::string_view>& neede
   }
 }
 
-/// Makes the written model speak with this template: chat_template.jinja, tokenizer_config.json,
-/// generation_config.json.
-void describe_template(StartingModel& model, const fs::path& directory) {
+/// Makes the written model speak with this template: tokenizer_config.json, generation_config.json and, where it is not
+/// the model's own, chat_template.jinja.
+void describe_template(StartingModel& model, const fs::path& directory, bool is_own) {
   const data::ChatTemplate& chat = *model.chat_template;
-  model.extra_files["chat_template.jinja"] = chat.source();
   const auto planned = model.extra_files.find("tokenizer_config.json");
   Json tokenizer_config = planned != model.extra_files.end()
                               ? base::parse_json(planned->second, "tokenizer_config.json")
                               : optional_json(directory, "tokenizer_config.json").value_or(Json::object());
-  tokenizer_config["chat_template"] = chat.source();
+  if (!is_own) {
+    model.extra_files["chat_template.jinja"] = chat.source();
+    tokenizer_config["chat_template"] = chat.source();
+  }
   for (const auto& [name, text] : chat.special_tokens()) {
     tokenizer_config[name] = text;
   }
@@ -129,26 +131,46 @@ void choose_own_template(StartingModel& model, const fs::path& directory) {
   }
 }
 
-void choose_template(StartingModel& model, const std::string& name, const fs::path& directory) {
-  if (name.empty()) {
-    if (!directory.empty()) {
-      choose_own_template(model, directory);
-    }
-    return;
+/// The tokens that the recipe names for a template which is not built in.
+void name_tokens(StartingModel& model, const TemplateChoice& choice) {
+  base::require(model.chat_template.has_value(),
+                "end_of_turn and special_tokens are those of a chat template, and the model has none: name one with "
+                "chat_template");
+  std::vector<std::string_view> needed(choice.special_tokens.begin(), choice.special_tokens.end());
+  if (!choice.end_of_turn.empty()) {
+    needed.push_back(choice.end_of_turn);
+    model.chat_template->set_end_of_turn(choice.end_of_turn);
   }
-  const data::SpecialTokens tokens = special_tokens(model);
+  add_tokens(model, needed);
+}
+
+void choose_template(StartingModel& model, const TemplateChoice& choice, const fs::path& directory) {
+  const std::string& name = choice.chat_template;
+  const bool names_tokens = !choice.end_of_turn.empty() || !choice.special_tokens.empty();
   if (is_built_in(name)) {
+    base::require(!names_tokens,
+                  "chat_template {}: a built-in template brings its own tokens: leave out end_of_turn and "
+                  "special_tokens, or give a Jinja file",
+                  name);
+    const data::SpecialTokens tokens = special_tokens(model);
     add_tokens(model, data::find_built_in_template(name).special_tokens);
     model.chat_template = data::ChatTemplate::built_in(name, tokens);
-  } else {
+  } else if (!name.empty()) {
     base::require(fs::exists(name), "chat_template \"{}\" is neither a built-in template nor a file", name);
-    model.chat_template.emplace(base::read_file(name), name, tokens);
+    model.chat_template.emplace(base::read_file(name), name, special_tokens(model));
+  } else if (!directory.empty()) {
+    choose_own_template(model, directory);
   }
-  describe_template(model, directory);
+  if (names_tokens) {
+    name_tokens(model, choice);
+  }
+  if (!name.empty() || names_tokens) {
+    describe_template(model, directory, name.empty());
+  }
 }
 
 void apply_template(StartingModel& model, const TemplateChoice& choice, const fs::path& directory) {
-  choose_template(model, choice.chat_template, directory);
+  choose_template(model, choice, directory);
   if (model.chat_template) {
     model.chat_template->set_now(choice.now);
     model.chat_template->set_prompt_texts(model.prompt_texts);

@@ -19,7 +19,7 @@
 
 namespace flyover::posttrain {
 
-/// Everything but the weights in device memory. Tokens that a built-in chat template needs are already added: to the
+/// Everything but the weights in device memory. Tokens that the chat template needs are already added: to the
 /// tokenizer, and to the vocabulary size of the configuration.
 struct StartingModel {
   std::shared_ptr<base::Json> config;
@@ -41,6 +41,10 @@ struct TemplateChoice {
   std::string chat_template = {};                  ///< a built-in's name, a Jinja file, or empty for the model's own
   std::optional<std::int64_t> now = std::nullopt;  ///< what the template sees as the date: seconds since 1970, UTC
   data::JsonPointer variables = nullptr;           ///< of the template, an object
+  /// Of a Jinja file or the model's own template: the token that ends the assistant's turn, empty for the template's
+  /// eos_token, and further special tokens. They are added to the vocabulary where the tokenizer has none.
+  std::string end_of_turn = {};
+  std::vector<std::string> special_tokens = {};
 };
 
 /// Opens a model directory. Throws Error for what is missing or unusable.

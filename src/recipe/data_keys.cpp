@@ -29,10 +29,11 @@ const Section& section_of(const Data*) {
                             .documentation = "What `batch.global_batch_size` counts: packs of `max_seq_length` tokens "
                                              "that hold as many whole examples as fit, or (`false`) examples. An "
                                              "example sees only itself in either case, and nothing is padded."}),
-       key(&Data::train_on, {.name = "train_on",
-                             .documentation = "Which tokens count in the loss: what the `assistant` says with its "
-                                              "end-of-turn token, only its last turn, or `all`.",
-                             .default_text = "`assistant`; `all` in `continued` stages"}),
+       key(&Data::train_on,
+           {.name = "train_on",
+            .documentation = "Which tokens count in the loss: what the `assistant` says with its "
+                             "end-of-turn token, only its last turn, or `all`. Plain text needs `all`.",
+            .default_text = "`assistant`; `all` in `continued` stages"}),
        key(&Data::shuffle, {.name = "shuffle",
                             .documentation = "A new order in each epoch, a function of the seed; otherwise the order "
                                              "of the files."}),

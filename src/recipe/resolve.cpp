@@ -91,6 +91,12 @@ void resolve_stage(Stage& stage, const Where& where) {
                             quote(stage.name)));
   where.require(stage.chat_template_date.empty() || base::parse_date(stage.chat_template_date), "chat_template_date",
                 fmt::format("expected a date such as 2026-01-31, found {}", quote(stage.chat_template_date)));
+  std::set<std::string> tokens;
+  for (std::size_t i = 0; i < stage.special_tokens.size(); ++i) {
+    where.element("special_tokens", i)
+        .require(tokens.insert(stage.special_tokens[i]).second, "",
+                 fmt::format("{} is given twice", quote(stage.special_tokens[i])));
+  }
   resolve_data(stage.data, stage.algorithm, where.below("data"));
   check_optimizer(stage.optimizer, where.below("optimizer"));
   check_loss_spike(stage, where.below("loss_spike"));

@@ -200,6 +200,9 @@ struct Codec<std::vector<Value>> {
   static const Section* section() { return Codec<Value>::section(); }
   static bool allows_single() { return section() != nullptr && !section()->shorthand.empty(); }
   static std::string expected(const Range& range) {
+    if (section() == nullptr) {
+      return "a list, each " + Codec<Value>::expected(range);
+    }
     return allows_single() ? Codec<Value>::expected(range) + ", or a list of them" : "a list";
   }
   static std::vector<Value> read(const Node& node, const std::string& path, const Range& range, Places& places) {

@@ -143,7 +143,9 @@ struct Stage {
   std::string name = {};  ///< the algorithm's where not given
   Algorithm algorithm = Algorithm::kSft;
   Data data;
-  std::string chat_template = {};        ///< a built-in or a Jinja file; empty = the model's own
+  std::string chat_template = {};                ///< a built-in or a Jinja file; empty = the model's own
+  std::string end_of_turn = {};                  ///< token that ends the assistant's turn; empty = the template's own
+  std::vector<std::string> special_tokens = {};  ///< further tokens of the template, added where there are none
   std::string chat_template_date = {};   ///< "2026-01-31", what strftime_now shows; empty = asking for it is an error
   JsonObject chat_template_kwargs = {};  ///< variables of the template; a row's own go first
   Optimizer optimizer;

@@ -20,6 +20,20 @@ const Section& section_of(const Stage*) {
            {.name = "chat_template",
             .documentation = "How conversations become text: the name of a built-in template (`chatml`, `deepseek_v4`, "
                              "`llama3`, `plain`) or the path of a Jinja file; empty = the model's own."}),
+       key(&Stage::end_of_turn,
+           {.name = "end_of_turn",
+            .documentation = "The token that ends what the assistant says in a Jinja file or in the model's own "
+                             "template, such as `<end_of_turn>`: a special token, added to the vocabulary where the "
+                             "tokenizer has none. The written model stops at it. Empty = the template's `eos_token`; a "
+                             "built-in template brings its own.",
+            .aliases = {"eos_token"}}),
+       key(&Stage::special_tokens,
+           {.name = "special_tokens",
+            .documentation = "Further special tokens that such a template writes, as in `[<start_of_turn>]`, added to "
+                             "the vocabulary where the tokenizer has none. The row of a new token is the mean of the "
+                             "old rows.",
+            .range = not_empty(),
+            .aliases = {"new_special_tokens", "add_special_tokens"}}),
        key(&Stage::chat_template_date,
            {.name = "chat_template_date",
             .documentation = "The date that a template sees which asks for today's (`strftime_now`), as in "

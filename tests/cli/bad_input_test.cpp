@@ -156,6 +156,38 @@ TEST_F(BadInput, TheTemplatesDate) {
                  {"recipe.yaml:", "stages[0].chat_template_date", "2026-01-31", "31.1.2026"});
 }
 
+TEST_F(BadInput, Prompts) {
+  const auto generate = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> arguments = {"generate", "--model", model_.string(), "--max-new-tokens", "1"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return run_flyover(arguments);
+  };
+  const auto refused = [&](const std::vector<std::string>& more, const std::string& message) {
+    const ProcessResult result = generate(more);
+    EXPECT_EQ(result.exit_code, 2) << result.output;
+    EXPECT_THAT(result.output, HasSubstr(message));
+  };
+  refused({"--prompt", "a", "--prompt", "b\xFF"}, "--prompt number 2: not valid UTF-8 at byte 1");
+  refused({"--chat", "--prompt", "\xFF"}, "--prompt number 1: not valid UTF-8 at byte 0");
+  refused({"--chat", "--prompt", "a<|im_end|>b"},
+          "--prompt number 1: contains the text of the control token <|im_end|>");
+  const auto file = work_.path() / "prompts.jsonl";
+  write_file(file, "{\"prompt\": \"a\"}\n{\"prompt\": \"<|im_start|>\"}\n");
+  refused({"--chat", "--prompts", file.string()},
+          "prompts.jsonl:2: contains the text of the control token <|im_start|>");
+  // A text to continue is the user's own business.
+  EXPECT_EQ(generate({"--prompt", "a<|im_end|>b"}).exit_code, 0);
+}
+
+TEST_F(BadInput, ALineOfAChatIsAskedForAgain) {
+  ProcessOptions options;
+  options.input = "b\xFF\nx<|im_end|>\nHello\n";
+  const ProcessResult result = run_flyover({"chat", "--model", model_.string(), "--max-new-tokens", "1"}, options);
+  EXPECT_EQ(result.exit_code, 0) << result.output;
+  EXPECT_THAT(result.output, HasSubstr("(your line: not valid UTF-8 at byte 1; ask again)\n> "));
+  EXPECT_THAT(result.output, HasSubstr("(your line: contains the text of the control token <|im_end|>"));
+}
+
 TEST_F(BadInput, CommandLine) {
   EXPECT_EQ(run_flyover({"rum"}).exit_code, 2);
   EXPECT_EQ(run_flyover({}).exit_code, 2);

@@ -5,7 +5,6 @@
 #include <chrono>
 #include <csignal>
 
-#include <fcntl.h>
 #include <fmt/core.h>
 #include <poll.h>
 #include <sys/resource.h>
@@ -22,11 +21,11 @@ std::int64_t microseconds_since(std::chrono::steady_clock::time_point begin) {
   return std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - begin).count();
 }
 
-[[noreturn]] void become_flyover(const std::vector<std::string>& arguments, const ProcessOptions& options, int output) {
+[[noreturn]] void become_flyover(const std::vector<std::string>& arguments, const ProcessOptions& options, int input,
+                                 int output) {
   ::dup2(output, STDOUT_FILENO);
   ::dup2(output, STDERR_FILENO);
-  const int nothing = ::open("/dev/null", O_RDONLY);
-  ::dup2(nothing, STDIN_FILENO);
+  ::dup2(input, STDIN_FILENO);
   if (options.file_size_limit >= 0) {
     ::signal(SIGXFSZ, SIG_IGN);  // inherited: writing then fails with an error instead
     const auto bytes = static_cast<rlim_t>(options.file_size_limit);
@@ -50,13 +49,20 @@ std::int64_t microseconds_since(std::chrono::steady_clock::time_point begin) {
 ProcessResult run_flyover(const std::vector<std::string>& arguments, const ProcessOptions& options) {
   std::array<int, 2> pipe_ends{};
   base::check(::pipe(pipe_ends.data()) == 0, "cannot make a pipe");
+  std::array<int, 2> input_ends{};
+  base::check(::pipe(input_ends.data()) == 0, "cannot make a pipe");
+  base::check(options.input.size() <= 65536, "more input than a pipe holds");
+  const ssize_t written = ::write(input_ends[1], options.input.data(), options.input.size());
+  base::check(written == static_cast<ssize_t>(options.input.size()), "cannot write the child's input");
+  ::close(input_ends[1]);
   const auto begin = std::chrono::steady_clock::now();
   const pid_t child = ::fork();
   base::check(child >= 0, "cannot fork");
   if (child == 0) {
     ::close(pipe_ends[0]);
-    become_flyover(arguments, options, pipe_ends[1]);
+    become_flyover(arguments, options, input_ends[0], pipe_ends[1]);
   }
+  ::close(input_ends[0]);
   ::close(pipe_ends[1]);
   ProcessResult result;
   bool sent = options.kill_after_microseconds < 0;

@@ -211,8 +211,8 @@ TEST(TrainingSpans, ATemplateThatRewritesHistoryIsAnErrorUnlessOnlyTheLastTurnIs
       "{% endif %}";
   const Conversation given = conversation({message("user", "a"), message("assistant", "<think>b</think>c"),
                                            message("user", "d"), message("assistant", "<think>e</think>f")});
-  EXPECT_THAT(training_error(rewriting, given),
-              AllOf(HasSubstr("t: message 2 (assistant)"), HasSubstr("<think>b"), HasSubstr("last_turn_only")));
+  EXPECT_THAT(training_error(rewriting, given), AllOf(HasSubstr("t: message 2 (assistant)"), HasSubstr("<think>b"),
+                                                      HasSubstr("train_on: last_assistant")));
   const ChatTemplate chat_template(rewriting, "t", {{"eos_token", "</s>"}});
   const RenderedConversation rendered = chat_template.render_for_training(given, {.last_turn_only = true});
   EXPECT_THAT(said(rendered), ElementsAre("<think>e</think>f</s>"));
@@ -311,7 +311,7 @@ TEST(TrainingSpans, RealModelDirectoriesGiveContentAndEndOfTurn) {
   ASSERT_TRUE(qwen3.has_value());
   EXPECT_EQ(qwen3->end_of_turn(), "<|im_end|>");
   EXPECT_THAT(error_of([&] { qwen3->render_for_training(conversation(kTwoTurns)); }),
-              AllOf(HasSubstr("message 3"), HasSubstr("last_turn_only")));
+              AllOf(HasSubstr("message 3"), HasSubstr("train_on: last_assistant")));
   Json last = message("assistant", "4");
   last["reasoning_content"] = "2 + 2";
   EXPECT_THAT(said(qwen3->render_for_training(conversation({message("user", "2 + 2?"), last}))),
@@ -363,12 +363,12 @@ TEST(ModelDirectory, AListOfTemplatesHasADefaultAndOneForTools) {
 
 TEST(Message, KeysComeThroughAsGiven) {
   const Json given = Json::parse(R"({"role": "assistant", "content": null, "reasoning_content": "r", "name": "n",
-                                     "tool_calls": [{"x": 1}], "tool_call_id": "i", "weight": 0.5, "train": true})");
+                                     "tool_calls": [{"x": 1}], "tool_call_id": "i", "score": 0.5, "train": true})");
   const Message message = message_from_json(given, "rows.jsonl:3");
   EXPECT_EQ(message.train, true);
   EXPECT_EQ(content_text(message), std::nullopt);
   EXPECT_EQ(message_for_template(message).dump(),
-            R"({"role":"assistant","content":null,"tool_calls":[{"x":1}],"tool_call_id":"i","name":"n","weight":0.5,)"
+            R"({"role":"assistant","content":null,"tool_calls":[{"x":1}],"tool_call_id":"i","name":"n","score":0.5,)"
             R"("reasoning_content":"r","thinking":"r"})");
   EXPECT_EQ(message_for_template(message_from_json({{"role", "user"}, {"tool_calls", nullptr}}, "s")).dump(),
             R"({"role":"user"})");

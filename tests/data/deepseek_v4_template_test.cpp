@@ -63,7 +63,7 @@ TEST(DeepSeekV4Template, RefusesToLearnATurnWhoseReasoningIsDropped) {
   Conversation given =
       conversation({message("user", "a"), answer("why", "b"), message("user", "c"), answer("so", "d")});
   EXPECT_THAT(error_of([&] { said(make_template(kThinking), given); }),
-              AllOf(HasSubstr("deepseek_v4: message 2 (assistant)"), HasSubstr("last_turn_only")));
+              AllOf(HasSubstr("deepseek_v4: message 2 (assistant)"), HasSubstr("train_on: last_assistant")));
   EXPECT_THAT(said(make_template(kThinking), given, {.last_turn_only = true}),
               ElementsAre("so</think>d<｜end▁of▁sentence｜>"));
   given.messages[1].train = false;

@@ -122,7 +122,9 @@ TEST(Recipe, EveryKeyReachesItsMember) {
 
   const Stage& sft = recipe.stages[1];
   EXPECT_EQ(sft.name, "sft");
-  EXPECT_EQ(sft.chat_template, "chatml");
+  EXPECT_EQ(sft.chat_template, "template.jinja");
+  EXPECT_EQ(sft.end_of_turn, "<|im_end|>");
+  EXPECT_EQ(sft.special_tokens, (std::vector<std::string>{"<|im_start|>", "<|tool|>"}));
   EXPECT_EQ(sft.chat_template_date, "2026-01-31");
   EXPECT_EQ(sft.chat_template_kwargs.text, R"({"thinking":true,"reasoning_effort":"max"})");
   ASSERT_EQ(sft.data.train.size(), 1u);

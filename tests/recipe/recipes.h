@@ -73,7 +73,9 @@ stages:
     recompute: block
     on_nonfinite: skip
   - algorithm: sft
-    chat_template: chatml
+    chat_template: template.jinja
+    end_of_turn: <|im_end|>
+    special_tokens: [<|im_start|>, "<|tool|>"]
     chat_template_date: 2026-01-31
     chat_template_kwargs: {thinking: true, reasoning_effort: max}
     data:
