@@ -86,10 +86,22 @@ void reconcile(recipe::Recipe& recipe, const fs::path& stored_file) {
   recipe.stages = adapted.stages;
 }
 
+/// A schedule that ends before its peak is allowed, but hardly meant.
+void warn_of_long_warmup(const Run& run, const recipe::Stage& stage, std::int64_t total_steps) {
+  const optim::Schedule schedule = make_schedule(stage.schedule, total_steps);
+  if (total_steps > 0 && schedule.warmup_steps > total_steps) {
+    run.say(fmt::format(
+        "warning: stage {}: schedule.warmup_steps is {}, but the last step is {}: the learning rate "
+        "ends at {:.2g} % of optimizer.learning_rate; lower warmup_steps, or use warmup_ratio",
+        stage.name, schedule.warmup_steps, total_steps, 100 * optim::learning_rate_factor(schedule, total_steps - 1)));
+  }
+}
+
 void report_preparation(const Run& run, std::size_t index, const PreparedStage& prepared) {
   const recipe::Stage& stage = run.recipe.stages[index];
   run.say(fmt::format("stage {} ({}): {} steps", stage.name, prepared.plan->steps() == 0 ? "nothing to do" : "ready",
                       prepared.plan->steps()));
+  warn_of_long_warmup(run, stage, prepared.plan->steps());
   std::string text = format_reports(prepared.data.reports) + trainer::format_plan(prepared.memory);
   text += fmt::format("micro-batch: {} tokens", stage.batch.micro_batch_tokens);
   run.say(text);
