@@ -35,7 +35,7 @@ struct Run {
   std::unique_ptr<tensor::Allocator> allocator;
   std::unique_ptr<tensor::Stream> stream;
   std::unique_ptr<trainer::RunDirectory> directory;
-  trainer::InterruptionWatch interruption;
+  std::optional<trainer::InterruptionWatch> interruption;  ///< from the first step on: before, there is nothing to save
   double peak_flops = 0;
   evaluate::NamedScores scores;
 
@@ -181,6 +181,9 @@ RunOutcome run_stage(Run& run, std::size_t index, PreparedStage& prepared) {
     tensorboard.emplace(path, std::chrono::duration<double>(now).count());
   }
   trainer::Progress progress(run.options.output);
+  if (!run.interruption) {
+    run.interruption.emplace();
+  }
   const trainer::TrainerParts parts{*model,
                                     *run.stream,
                                     *optimizer,
@@ -190,7 +193,7 @@ RunOutcome run_stage(Run& run, std::size_t index, PreparedStage& prepared) {
                                     metrics,
                                     tensorboard ? &*tensorboard : nullptr,
                                     progress,
-                                    run.interruption};
+                                    *run.interruption};
   trainer::Trainer trainer(parts, trainer_options(run, index, prepared.plan->steps()));
   if (!saved.empty()) {
     trainer.resume_from(saved.back());

@@ -1,4 +1,6 @@
 // The verbs as users call them.
+#include <csignal>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -125,6 +127,23 @@ TEST(Commands, EvalRefusesWhatItCannotAsk) {
   EXPECT_EQ(result.exit_code, 2) << result.output;
   EXPECT_THAT(result.output, HasSubstr(missing));
   EXPECT_EQ(run_flyover({"report", missing}).exit_code, 2);
+}
+
+TEST(Commands, ASignalWhileARunIsPreparedEndsItWithNothingWritten) {
+  const TemporaryDirectory directory;
+  const auto recipe = directory.path() / "recipe.yaml";
+  const auto run = directory.path() / "run";
+  write_file(recipe, tiny_recipe(run));
+  for (const int signal : {SIGTERM, SIGINT}) {
+    ProcessOptions options;
+    options.signal_after = signal;
+    options.kill_after_microseconds = 200'000;
+    // More rows than are read in that time.
+    const ProcessResult result =
+        run_flyover({"run", recipe.string(), "--set", "stages[0].data.train[0].count=400000"}, options);
+    EXPECT_EQ(result.signal, signal) << result.exit_code << "\n" << result.output;
+    EXPECT_FALSE(std::filesystem::exists(run));
+  }
 }
 
 TEST(Commands, EveryInstructionSetOfTheMachineCanBeForced) {
