@@ -98,6 +98,7 @@ CheckpointInfo Trainer::load(std::int64_t step) {
 
 void Trainer::resume_from(std::int64_t step) {
   const CheckpointInfo info = parts_.checkpoints.read_info(step);
+  parts_.checkpoints.require_model(info, parts_.model);
   base::require(
       info.data_fingerprint == info_.data_fingerprint,
       "the checkpoint of step {} was trained on other data or in another order: the files, the tokenizer or the "
