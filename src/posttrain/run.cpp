@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 #include <unistd.h>
 
@@ -135,6 +135,17 @@ std::unique_ptr<models::LanguageModel> load_model(Run& run, std::size_t index, P
   return model;
 }
 
+/// A resumed run goes on from the newest checkpoint that is complete; the others are not passed over in silence.
+void report_incomplete(const Run& run, const recipe::Stage& stage, const trainer::CheckpointDirectory& checkpoints,
+                       bool any_complete) {
+  const std::vector<std::string> incomplete = checkpoints.incomplete();
+  if (!incomplete.empty()) {
+    run.say(fmt::format("stage {}: ignored in {}: {} (incomplete: without manifest.json){}", stage.name,
+                        checkpoints.path().string(), fmt::join(incomplete, ", "),
+                        any_complete ? "" : "; no checkpoint is complete, starting from the stage's first step"));
+  }
+}
+
 trainer::TrainerOptions trainer_options(const Run& run, std::size_t index, std::int64_t total_steps) {
   const recipe::Stage& stage = run.recipe.stages[index];
   trainer::TrainerOptions options;
@@ -170,6 +181,7 @@ RunOutcome run_stage(Run& run, std::size_t index, PreparedStage& prepared) {
       optim::make_optimizer(*run.stream, model->parameters(), decisions.settings, optimizer_choice(stage.optimizer));
   const trainer::CheckpointDirectory checkpoints(path / "checkpoints");
   const std::vector<std::int64_t> saved = checkpoints.steps();
+  report_incomplete(run, stage, checkpoints, !saved.empty());
   const bool first_of_instructions = !run.recipe.evaluate.empty() && run.is_last(index) && prepared.start.chat_template;
   if (first_of_instructions) {
     run.scores.emplace_back("raw", score_model(run.recipe, *model, *run.stream, prepared.start));

@@ -240,6 +240,22 @@ std::vector<std::int64_t> CheckpointDirectory::steps() const {
   return result;
 }
 
+std::vector<std::string> CheckpointDirectory::incomplete() const {
+  std::vector<std::string> result;
+  if (!fs::is_directory(path_)) {
+    return result;
+  }
+  for (const auto& entry : fs::directory_iterator(path_)) {
+    const std::string name = entry.path().filename().string();
+    const bool headless = step_of(name).has_value() && !fs::is_regular_file(entry.path() / kManifestFile);
+    if (name.ends_with(kUnfinishedSuffix) || headless) {
+      result.push_back(name);
+    }
+  }
+  std::sort(result.begin(), result.end());
+  return result;
+}
+
 void CheckpointDirectory::save(const CheckpointInfo& info, const models::LanguageModel& model,
                                const optim::Optimizer& optimizer, tensor::Stream& stream,
                                const std::vector<optim::StateTensor>& further) const {
@@ -344,12 +360,8 @@ void CheckpointDirectory::retain(std::int64_t keep, std::int64_t spare) const {
       fs::remove_all(step_path(all[i]));
     }
   }
-  for (const auto& entry : fs::directory_iterator(path_)) {
-    const std::string name = entry.path().filename().string();
-    const bool headless = step_of(name).has_value() && !fs::exists(entry.path() / kManifestFile);
-    if (name.ends_with(kUnfinishedSuffix) || headless) {
-      fs::remove_all(entry.path());
-    }
+  for (const std::string& name : incomplete()) {
+    fs::remove_all(path_ / name);
   }
 }
 

@@ -51,6 +51,8 @@ class CheckpointDirectory {
   std::filesystem::path step_path(std::int64_t step) const;
   /// Steps that have a manifest, rising.
   std::vector<std::int64_t> steps() const;
+  /// Names of what looks like a checkpoint and has no manifest, sorted: of crashed writers, or damaged.
+  std::vector<std::string> incomplete() const;
 
   /// Writes step-N beside its final name, flushes it and renames it. Throws Error (disk full, ...) and leaves what was
   /// there.
