@@ -185,6 +185,10 @@ bool Trainer::roll_back(double loss) {
   const std::vector<std::int64_t> saved = parts_.checkpoints.steps();
   const bool anticipating = info_.step < info_.anticipatory_end;
   if (anticipating || saved.empty()) {
+    // The run goes on from this loss, so that later ones are compared with it: a lasting shift is one spike.
+    if (std::isfinite(loss)) {
+      remember(loss, info_.recent_losses, options_.spike.window);
+    }
     record({{"loss_spike", loss}});
     parts_.progress.note(fmt::format("step {}: the loss jumped to {:.4f}: not rolled back ({})", step, loss,
                                      anticipating ? "routing is anticipatory" : "no checkpoint yet"));
