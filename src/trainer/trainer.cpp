@@ -295,7 +295,7 @@ void Trainer::handle_nonfinite(const std::vector<nn::PackedTokens>& micro_batche
 void Trainer::validate() {
   const double loss = evaluate_loss(parts_.model, parts_.stream, validation_batches_, options_.step);
   info_.validation_loss = loss;
-  const bool best = !info_.best_validation_loss || loss < *info_.best_validation_loss;
+  const bool best = std::isfinite(loss) && (!info_.best_validation_loss || loss < *info_.best_validation_loss);
   if (best) {
     info_.best_validation_loss = loss;
     info_.best_step = info_.step;

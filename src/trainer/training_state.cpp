@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <fstream>
 #include <map>
 #include <unordered_map>
@@ -118,7 +119,7 @@ Json to_json(const CheckpointInfo& info) {
   json["skipped_steps"] = info.skipped_steps;
   json["data_fingerprint"] = fmt::format("{:016x}", info.data_fingerprint);
   json["model_fingerprint"] = fmt::format("{:016x}", info.model_fingerprint);
-  if (info.validation_loss) {
+  if (info.validation_loss && std::isfinite(*info.validation_loss)) {  // JSON has no other numbers
     json["validation_loss"] = *info.validation_loss;
   }
   if (info.best_validation_loss) {

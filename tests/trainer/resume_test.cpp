@@ -149,6 +149,8 @@ TEST_P(Nonfinite, SkippedStepsAreCountedAndChangeNothing) {
   EXPECT_EQ(training->run(false, options), Outcome::kCompleted);
   EXPECT_EQ(training->last.skipped_steps, training->plan.steps());
   EXPECT_EQ(tests::read_doubles(training->machine.stream, training->model->parameters().all().front().value), before);
+  EXPECT_EQ(training->last.best_step, 0) << "no validation loss is the lowest that is not a number";
+  EXPECT_EQ(training->run(true, options), Outcome::kCompleted) << "its checkpoint can be read";
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, Nonfinite, testing::Values("llama_tied", "deepseek_v4"),
