@@ -13,6 +13,42 @@ namespace {
 /// Streams of random numbers of one epoch.
 enum Stream : std::uint64_t { kOverall = 0, kFirstSource = 1 };
 
+/// Visits to sequences that a plan may hold.
+constexpr std::int64_t kMostVisits = 100'000'000;
+
+/// Throws Error, before any memory is taken, for a plan with more visits than may be held. A batch of tokens is taken
+/// to hold as many sequences as at least fit.
+void require_plannable(const Dataset& dataset, const BatchOptions& options) {
+  std::vector<double> members(dataset.source_weights.size(), 0.0);
+  for (const Sequence& sequence : dataset.sequences) {
+    members[static_cast<std::size_t>(sequence.source)] += 1;
+  }
+  double of_epoch = 0;
+  for (std::size_t source = 0; source < members.size(); ++source) {
+    const double visits = dataset.source_weights[source] * members[source];
+    of_epoch += visits;
+    base::require(
+        of_epoch <= kMostVisits,
+        "{}data.train: the source {} with weight {} makes an epoch of {:.4g} examples, and a plan holds at most {}: "
+        "lower its weight",
+        options.where, dataset.source_names[source], dataset.source_weights[source], of_epoch, kMostVisits);
+  }
+  const double infinity = std::numeric_limits<double>::infinity();
+  const double by_epochs = options.epochs > 0 ? options.epochs * of_epoch : infinity;
+  const std::int64_t of_batch =
+      options.batch_sequences > 0
+          ? options.batch_sequences
+          : std::max<std::int64_t>(options.batch_tokens / std::max<std::int64_t>(dataset.longest(), 1), 1);
+  const double by_steps =
+      options.max_steps > 0 ? static_cast<double>(options.max_steps) * static_cast<double>(of_batch) : infinity;
+  const bool steps_decide = by_steps < by_epochs;
+  base::require(std::min(by_steps, by_epochs) <= kMostVisits,
+                "{}schedule.{} {} makes a run of {:.4g} examples out of {}, and a plan holds at most {}: lower it",
+                options.where, steps_decide ? "max_steps" : "epochs",
+                steps_decide ? fmt::format("{}", options.max_steps) : fmt::format("{}", options.epochs),
+                std::min(by_steps, by_epochs), dataset.sequences.size(), kMostVisits);
+}
+
 /// The sequences that one epoch visits, source by source: each floor(weight) times, and once more a random part that
 /// makes up the fraction. Without shuffling a source's own order is kept.
 std::vector<std::uint32_t> visited(const Dataset& dataset, const BatchOptions& options, std::uint64_t epoch) {
@@ -45,6 +81,7 @@ BatchPlan::BatchPlan(const Dataset& dataset, const BatchOptions& options) : data
   base::check((options.batch_sequences > 0) != (options.batch_tokens > 0),
               "a batch is limited by sequences or by tokens");
   base::check(options.epochs > 0 || options.max_steps > 0, "neither epochs nor max_steps is given");
+  require_plannable(dataset, options);
   const std::int64_t most_steps = options.max_steps > 0 ? options.max_steps : std::numeric_limits<std::int64_t>::max();
   const double epochs = options.epochs > 0 ? options.epochs : std::numeric_limits<double>::infinity();
   std::size_t position = 0;
@@ -89,6 +126,9 @@ BatchPlan::BatchPlan(const Dataset& dataset, const BatchOptions& options) : data
 void BatchPlan::append_epoch(const BatchOptions& options, std::uint64_t epoch) {
   const std::vector<std::uint32_t> members = visited(dataset_, options, epoch);
   base::require(!members.empty(), "an epoch has no examples: the sources' weights are too small");
+  base::require(order_.size() <= kMostVisits,
+                "{}schedule.max_steps {} makes a run of more examples than the {} that a plan holds: lower it",
+                options.where, options.max_steps, kMostVisits);
   if (!options.shuffle) {
     order_.insert(order_.end(), members.begin(), members.end());
     return;

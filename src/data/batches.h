@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <limits>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "data/sequence.h"
@@ -19,13 +20,15 @@ struct BatchOptions {
   std::int64_t batch_tokens = 0;     ///< tokens that a batch may not exceed; 0 = by sequences
   double epochs = 0;                 ///< 0 = as many as max_steps needs
   std::int64_t max_steps = 0;        ///< 0 = as many as the epochs make
+  std::string where = {};            ///< what messages begin with
 };
 
 /// The sequences of every batch of a run. Epochs follow each other without a break; only the last batch of the run may
-/// be smaller than the others. Memory: 4 bytes per sequence and epoch.
+/// be smaller than the others. Memory: 4 bytes per sequence and epoch, 8 per step.
 class BatchPlan {
  public:
-  /// `dataset` must outlive the plan. Throws Error for an empty dataset or a sequence longer than a batch.
+  /// `dataset` must outlive the plan. Throws Error for an empty dataset, a sequence longer than a batch, and a run
+  /// of more than 100 million sequences.
   BatchPlan(const Dataset& dataset, const BatchOptions& options);
 
   std::int64_t steps() const { return static_cast<std::int64_t>(ends_.size()); }

@@ -89,6 +89,7 @@ devices::KernelTable kernel_table(const recipe::Recipe& recipe) {
 
 data::BatchOptions batch_options(const recipe::Stage& stage, std::uint64_t seed) {
   data::BatchOptions options;
+  options.where = fmt::format("stage \"{}\": ", stage.name);
   options.seed = seed;
   options.shuffle = stage.data.shuffle;
   options.epochs = stage.schedule.epochs.value_or(0);

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 #include <unistd.h>
 
@@ -35,7 +35,7 @@ struct Run {
   std::unique_ptr<tensor::Allocator> allocator;
   std::unique_ptr<tensor::Stream> stream;
   std::unique_ptr<trainer::RunDirectory> directory;
-  trainer::InterruptionWatch interruption;
+  std::optional<trainer::InterruptionWatch> interruption;  ///< from the first step on: before, there is nothing to save
   double peak_flops = 0;
   evaluate::NamedScores scores;
 
@@ -86,10 +86,22 @@ void reconcile(recipe::Recipe& recipe, const fs::path& stored_file) {
   recipe.stages = adapted.stages;
 }
 
+/// A schedule that ends before its peak is allowed, but hardly meant.
+void warn_of_long_warmup(const Run& run, const recipe::Stage& stage, std::int64_t total_steps) {
+  const optim::Schedule schedule = make_schedule(stage.schedule, total_steps);
+  if (total_steps > 0 && schedule.warmup_steps > total_steps) {
+    run.say(fmt::format(
+        "warning: stage {}: schedule.warmup_steps is {}, but the last step is {}: the learning rate "
+        "ends at {:.2g} % of optimizer.learning_rate; lower warmup_steps, or use warmup_ratio",
+        stage.name, schedule.warmup_steps, total_steps, 100 * optim::learning_rate_factor(schedule, total_steps - 1)));
+  }
+}
+
 void report_preparation(const Run& run, std::size_t index, const PreparedStage& prepared) {
   const recipe::Stage& stage = run.recipe.stages[index];
   run.say(fmt::format("stage {} ({}): {} steps", stage.name, prepared.plan->steps() == 0 ? "nothing to do" : "ready",
                       prepared.plan->steps()));
+  warn_of_long_warmup(run, stage, prepared.plan->steps());
   std::string text = format_reports(prepared.data.reports) + trainer::format_plan(prepared.memory);
   text += fmt::format("micro-batch: {} tokens", stage.batch.micro_batch_tokens);
   run.say(text);
@@ -121,6 +133,17 @@ std::unique_ptr<models::LanguageModel> load_model(Run& run, std::size_t index, P
     checkpoint::initialise_weights(*model, *run.stream, run.recipe.seed, dtype, autograd::ParameterUse::kTraining);
   }
   return model;
+}
+
+/// A resumed run goes on from the newest checkpoint that is complete; the others are not passed over in silence.
+void report_incomplete(const Run& run, const recipe::Stage& stage, const trainer::CheckpointDirectory& checkpoints,
+                       bool any_complete) {
+  const std::vector<std::string> incomplete = checkpoints.incomplete();
+  if (!incomplete.empty()) {
+    run.say(fmt::format("stage {}: ignored in {}: {} (incomplete: without manifest.json){}", stage.name,
+                        checkpoints.path().string(), fmt::join(incomplete, ", "),
+                        any_complete ? "" : "; no checkpoint is complete, starting from the stage's first step"));
+  }
 }
 
 trainer::TrainerOptions trainer_options(const Run& run, std::size_t index, std::int64_t total_steps) {
@@ -158,6 +181,7 @@ RunOutcome run_stage(Run& run, std::size_t index, PreparedStage& prepared) {
       optim::make_optimizer(*run.stream, model->parameters(), decisions.settings, optimizer_choice(stage.optimizer));
   const trainer::CheckpointDirectory checkpoints(path / "checkpoints");
   const std::vector<std::int64_t> saved = checkpoints.steps();
+  report_incomplete(run, stage, checkpoints, !saved.empty());
   const bool first_of_instructions = !run.recipe.evaluate.empty() && run.is_last(index) && prepared.start.chat_template;
   if (first_of_instructions) {
     run.scores.emplace_back("raw", score_model(run.recipe, *model, *run.stream, prepared.start));
@@ -169,6 +193,9 @@ RunOutcome run_stage(Run& run, std::size_t index, PreparedStage& prepared) {
     tensorboard.emplace(path, std::chrono::duration<double>(now).count());
   }
   trainer::Progress progress(run.options.output);
+  if (!run.interruption) {
+    run.interruption.emplace();
+  }
   const trainer::TrainerParts parts{*model,
                                     *run.stream,
                                     *optimizer,
@@ -178,7 +205,7 @@ RunOutcome run_stage(Run& run, std::size_t index, PreparedStage& prepared) {
                                     metrics,
                                     tensorboard ? &*tensorboard : nullptr,
                                     progress,
-                                    run.interruption};
+                                    *run.interruption};
   trainer::Trainer trainer(parts, trainer_options(run, index, prepared.plan->steps()));
   if (!saved.empty()) {
     trainer.resume_from(saved.back());

@@ -1,6 +1,7 @@
 // What a person sees while a run goes on.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <string>
@@ -21,6 +22,10 @@ struct StepReport {
 
 /// "step 12/150  loss 2.314  lr 1.0e-05  grad 0.81  905 tok/s  MFU 62 %  ETA 3m02s".
 std::string format_step(const StepReport& report);
+
+/// The same behind a bar, at most `columns` long: fields that do not fit are left out from the right; where not even
+/// the bar and the step fit, the bar is.
+std::string format_bar(const StepReport& report, std::size_t columns);
 
 /// A bar that is drawn over itself on a terminal, plain lines otherwise.
 class Progress {

@@ -196,6 +196,9 @@ double evaluate_loss(models::LanguageModel& model, Stream& stream, const std::ve
 
 std::optional<std::string> find_non_finite(models::LanguageModel& model, Stream& stream) {
   for (const autograd::Parameter& parameter : model.parameters().all()) {
+    if (parameter.spec.storage == autograd::ParameterStorage::kIndices) {
+      continue;
+    }
     if (const std::int64_t index = first_non_finite(stream, parameter.value); index >= 0) {
       return fmt::format("parameter {} (element {})", parameter.spec.name, index);
     }

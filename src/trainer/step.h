@@ -74,7 +74,7 @@ void update_balance(models::LanguageModel& model, tensor::Stream& stream, const 
 double evaluate_loss(models::LanguageModel& model, tensor::Stream& stream,
                      const std::vector<nn::PackedTokens>& micro_batches, const StepOptions& options);
 
-/// The first parameter (in the model's order) with a non-finite gradient, or else value, for messages.
+/// The first parameter (in the model's order) with a non-finite value, or else gradient, for messages.
 std::optional<std::string> find_non_finite(models::LanguageModel& model, tensor::Stream& stream);
 
 /// Indices of the micro-batches that alone give a non-finite loss or gradient. Overwrites the gradients.

@@ -98,6 +98,7 @@ CheckpointInfo Trainer::load(std::int64_t step) {
 
 void Trainer::resume_from(std::int64_t step) {
   const CheckpointInfo info = parts_.checkpoints.read_info(step);
+  parts_.checkpoints.require_model(info, parts_.model);
   base::require(
       info.data_fingerprint == info_.data_fingerprint,
       "the checkpoint of step {} was trained on other data or in another order: the files, the tokenizer or the "
@@ -184,6 +185,10 @@ bool Trainer::roll_back(double loss) {
   const std::vector<std::int64_t> saved = parts_.checkpoints.steps();
   const bool anticipating = info_.step < info_.anticipatory_end;
   if (anticipating || saved.empty()) {
+    // The run goes on from this loss, so that later ones are compared with it: a lasting shift is one spike.
+    if (std::isfinite(loss)) {
+      remember(loss, info_.recent_losses, options_.spike.window);
+    }
     record({{"loss_spike", loss}});
     parts_.progress.note(fmt::format("step {}: the loss jumped to {:.4f}: not rolled back ({})", step, loss,
                                      anticipating ? "routing is anticipatory" : "no checkpoint yet"));
@@ -290,7 +295,7 @@ void Trainer::handle_nonfinite(const std::vector<nn::PackedTokens>& micro_batche
 void Trainer::validate() {
   const double loss = evaluate_loss(parts_.model, parts_.stream, validation_batches_, options_.step);
   info_.validation_loss = loss;
-  const bool best = !info_.best_validation_loss || loss < *info_.best_validation_loss;
+  const bool best = std::isfinite(loss) && (!info_.best_validation_loss || loss < *info_.best_validation_loss);
   if (best) {
     info_.best_validation_loss = loss;
     info_.best_step = info_.step;

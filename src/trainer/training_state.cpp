@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
+#include <fstream>
 #include <map>
 #include <unordered_map>
 
@@ -13,6 +15,7 @@
 #include "base/text.h"
 #include "checkpoint/hub_directory_writer.h"
 #include "checkpoint/safetensors.h"
+#include "checkpoint/safetensors_header.h"
 
 namespace flyover::trainer {
 namespace {
@@ -81,6 +84,32 @@ std::string hash_of(std::span<const std::byte> bytes) {
   return fmt::format("{:016x}", XXH3_64bits(bytes.data(), bytes.size()));
 }
 
+std::string hash_of(std::string_view text) {
+  return hash_of(std::as_bytes(std::span(text)));
+}
+
+/// Of a manifest, or of the header of a state: what the file says is not what was written.
+[[noreturn]] void fail_damaged(const fs::path& file) {
+  base::fail(
+      "{}: is damaged (its hash differs from the one in the manifest): remove this checkpoint and resume from an "
+      "older one",
+      file.string());
+}
+
+/// Throws Error unless the state file begins with the header that was written. What follows it has hashes of its own.
+void require_intact_header(const fs::path& file, const Json& manifest, const std::string& source) {
+  if (base::find_member(manifest, "header_bytes", source) == nullptr) {
+    return;
+  }
+  std::string header(static_cast<std::size_t>(base::get_integer(manifest, "header_bytes", source)), '\0');
+  std::ifstream stream(file, std::ios::binary);
+  base::require(stream.good(), "{}: cannot be read, and the manifest beside it says that it is there", file.string());
+  if (!stream.read(header.data(), static_cast<std::streamsize>(header.size())) ||
+      hash_of(header) != base::get_string(manifest, "header_hash", source)) {
+    fail_damaged(file);
+  }
+}
+
 Json to_json(const CheckpointInfo& info) {
   Json json;
   json["format_version"] = kFormatVersion;
@@ -89,7 +118,8 @@ Json to_json(const CheckpointInfo& info) {
   json["tokens_seen"] = info.tokens_seen;
   json["skipped_steps"] = info.skipped_steps;
   json["data_fingerprint"] = fmt::format("{:016x}", info.data_fingerprint);
-  if (info.validation_loss) {
+  json["model_fingerprint"] = fmt::format("{:016x}", info.model_fingerprint);
+  if (info.validation_loss && std::isfinite(*info.validation_loss)) {  // JSON has no other numbers
     json["validation_loss"] = *info.validation_loss;
   }
   if (info.best_validation_loss) {
@@ -113,22 +143,44 @@ std::optional<double> optional_number(const Json& json, std::string_view key, st
                                                          : std::optional(base::get_number(json, key, source));
 }
 
-CheckpointInfo from_json(const Json& json, const std::string& source) {
-  const std::int64_t version = base::get_integer(json, "format_version", source);
+std::uint64_t get_fingerprint(const Json& json, std::string_view key, const std::string& source) {
+  const std::string text = base::get_string(json, key, source);
+  std::uint64_t fingerprint = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), fingerprint, 16);
+  base::require(error == std::errc() && end == text.data() + text.size(), "{}: \"{}\" is not a hexadecimal number: {}",
+                source, key, text);
+  return fingerprint;
+}
+
+/// Reads a manifest. Throws Error where it is damaged or of another format version.
+Json read_manifest(const fs::path& file) {
+  Json manifest = base::read_json_file(file);
+  const std::string source = file.string();
+  const std::int64_t version = base::get_integer(manifest, "format_version", source);
   base::require(
       version == kFormatVersion,
       "{}: the checkpoint has format version {}, this program reads version {}: use the version that wrote it", source,
       version, kFormatVersion);
+  if (base::find_member(manifest, "manifest_hash", source) != nullptr) {
+    const std::string expected = base::get_string(manifest, "manifest_hash", source);
+    manifest.erase("manifest_hash");
+    if (hash_of(manifest.dump()) != expected) {
+      fail_damaged(file);
+    }
+  }
+  return manifest;
+}
+
+CheckpointInfo from_json(const Json& json, const std::string& source) {
   CheckpointInfo info;
   info.stage = base::get_string(json, "stage", source);
   info.step = base::get_integer(json, "step", source);
   info.tokens_seen = base::get_integer(json, "tokens_seen", source);
   info.skipped_steps = base::get_integer(json, "skipped_steps", source);
-  const std::string fingerprint = base::get_string(json, "data_fingerprint", source);
-  const auto [end, error] =
-      std::from_chars(fingerprint.data(), fingerprint.data() + fingerprint.size(), info.data_fingerprint, 16);
-  base::require(error == std::errc() && end == fingerprint.data() + fingerprint.size(),
-                "{}: \"data_fingerprint\" is not a hexadecimal number: {}", source, fingerprint);
+  info.data_fingerprint = get_fingerprint(json, "data_fingerprint", source);
+  if (base::find_member(json, "model_fingerprint", source) != nullptr) {
+    info.model_fingerprint = get_fingerprint(json, "model_fingerprint", source);
+  }
   info.validation_loss = optional_number(json, "validation_loss", source);
   info.best_validation_loss = optional_number(json, "best_validation_loss", source);
   info.best_step = base::get_integer(json, "best_step", source, 0);
@@ -159,6 +211,17 @@ std::optional<std::int64_t> step_of(const std::string& name) {
 
 }  // namespace
 
+std::uint64_t model_fingerprint(const models::LanguageModel& model) {
+  std::string text;
+  for (const autograd::Parameter& parameter : model.parameters().all()) {
+    text += fmt::format("{} {}\n", parameter.spec.name, static_cast<int>(parameter.spec.storage));
+    for (const CheckpointSlice& slice : parameter.spec.slices) {
+      text += fmt::format("  {} {}\n", slice.name, kernels::to_string(slice.shape));
+    }
+  }
+  return std::max<std::uint64_t>(XXH3_64bits(text.data(), text.size()), 1);
+}
+
 fs::path CheckpointDirectory::step_path(std::int64_t step) const {
   return path_ / fmt::format("{}{}", kPrefix, step);
 }
@@ -178,6 +241,22 @@ std::vector<std::int64_t> CheckpointDirectory::steps() const {
   return result;
 }
 
+std::vector<std::string> CheckpointDirectory::incomplete() const {
+  std::vector<std::string> result;
+  if (!fs::is_directory(path_)) {
+    return result;
+  }
+  for (const auto& entry : fs::directory_iterator(path_)) {
+    const std::string name = entry.path().filename().string();
+    const bool headless = step_of(name).has_value() && !fs::is_regular_file(entry.path() / kManifestFile);
+    if (name.ends_with(kUnfinishedSuffix) || headless) {
+      result.push_back(name);
+    }
+  }
+  std::sort(result.begin(), result.end());
+  return result;
+}
+
 void CheckpointDirectory::save(const CheckpointInfo& info, const models::LanguageModel& model,
                                const optim::Optimizer& optimizer, tensor::Stream& stream,
                                const std::vector<optim::StateTensor>& further) const {
@@ -190,7 +269,9 @@ void CheckpointDirectory::save(const CheckpointInfo& info, const models::Languag
   fs::create_directory(unfinished);
   try {
     const std::vector<Piece> list = pieces(model, optimizer, further);
-    Json manifest = to_json(info);
+    CheckpointInfo complete = info;
+    complete.model_fingerprint = trainer::model_fingerprint(model);
+    Json manifest = to_json(complete);
     Json hashes = Json::object();
     checkpoint::SafetensorsWriter writer(unfinished / kStateFile, specs_of(list), {});
     for (const Piece& piece : list) {
@@ -199,7 +280,11 @@ void CheckpointDirectory::save(const CheckpointInfo& info, const models::Languag
       writer.write(piece.name, ticket.bytes());
     }
     writer.commit();
+    const std::string header = checkpoint::format_safetensors_header(specs_of(list), {});
+    manifest["header_bytes"] = header.size();
+    manifest["header_hash"] = hash_of(header);
     manifest["hashes"] = std::move(hashes);
+    manifest["manifest_hash"] = hash_of(manifest.dump());
     base::write_file_atomically(unfinished / kManifestFile, manifest.dump(1));
     fs::remove_all(target);
     fs::rename(unfinished, target);
@@ -213,7 +298,14 @@ void CheckpointDirectory::save(const CheckpointInfo& info, const models::Languag
 
 CheckpointInfo CheckpointDirectory::read_info(std::int64_t step) const {
   const fs::path file = step_path(step) / kManifestFile;
-  return from_json(base::read_json_file(file), file.string());
+  return from_json(read_manifest(file), file.string());
+}
+
+void CheckpointDirectory::require_model(const CheckpointInfo& info, const models::LanguageModel& model) const {
+  base::require(info.model_fingerprint == 0 || info.model_fingerprint == model_fingerprint(model),
+                "{}: is a checkpoint of another model: the names, shapes or types of its parameters are not those of "
+                "the model of this run: put the run's own checkpoint there, or remove this one to resume from an older",
+                step_path(info.step).string());
 }
 
 CheckpointInfo CheckpointDirectory::load(std::int64_t step, models::LanguageModel& model,
@@ -221,10 +313,12 @@ CheckpointInfo CheckpointDirectory::load(std::int64_t step, models::LanguageMode
                                          const FurtherState& further) const {
   const fs::path directory = step_path(step);
   const std::string manifest_file = (directory / kManifestFile).string();
-  const Json manifest = base::read_json_file(manifest_file);
+  const Json manifest = read_manifest(manifest_file);
   CheckpointInfo info = from_json(manifest, manifest_file);
+  require_model(info, model);
   const Json* hashes = base::find_member(manifest, "hashes", manifest_file);
   base::require(hashes != nullptr && hashes->is_object(), "{}: \"hashes\" is missing", manifest_file);
+  require_intact_header(directory / kStateFile, manifest, manifest_file);
   const auto file = checkpoint::SafetensorsFile::open(directory / kStateFile);
   const std::vector<Piece> list = pieces(model, optimizer, further ? further(info) : std::vector<optim::StateTensor>());
   base::require(list.size() == file.tensors().size(),
@@ -267,12 +361,8 @@ void CheckpointDirectory::retain(std::int64_t keep, std::int64_t spare) const {
       fs::remove_all(step_path(all[i]));
     }
   }
-  for (const auto& entry : fs::directory_iterator(path_)) {
-    const std::string name = entry.path().filename().string();
-    const bool headless = step_of(name).has_value() && !fs::exists(entry.path() / kManifestFile);
-    if (name.ends_with(kUnfinishedSuffix) || headless) {
-      fs::remove_all(entry.path());
-    }
+  for (const std::string& name : incomplete()) {
+    fs::remove_all(path_ / name);
   }
 }
 

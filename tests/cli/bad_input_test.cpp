@@ -131,6 +131,21 @@ TEST_F(BadInput, Recipe) {
   expect_refused(recipe_text() + "memory_limit: 100KiB\n", {"needs", "memory"});
 }
 
+/// Runs whose order of examples no memory holds.
+TEST_F(BadInput, EndlessRuns) {
+  const std::string text = recipe_text();
+  const auto with = [&](const std::string& from, const std::string& to) {
+    std::string changed = text;
+    changed.replace(text.find(from), from.size(), to);
+    return changed;
+  };
+  for (const std::string steps : {"1000000000", "9000000000000000000"}) {
+    expect_refused(with("{epochs: 1}", "{max_steps: " + steps + "}"), {"schedule.max_steps " + steps, "lower it"});
+  }
+  expect_refused(with("{epochs: 1}", "{epochs: 1.0e+12}"), {"schedule.epochs 1000000000000", "lower it"});
+  expect_refused(with("data.jsonl}", "data.jsonl, weight: 1.0e+12}"), {"data.jsonl", "weight 1000000000000", "lower"});
+}
+
 /// A model with so many parameters that no disk has room for its checkpoints. Planned without a byte of it; the memory
 /// that the recipe claims to have is more than its step would take.
 TEST_F(BadInput, Disk) {

@@ -1,4 +1,7 @@
 // The verbs as users call them.
+#include <algorithm>
+#include <csignal>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -150,6 +153,71 @@ TEST(Commands, EvalRefusesWhatItCannotAsk) {
   EXPECT_EQ(result.exit_code, 2) << result.output;
   EXPECT_THAT(result.output, HasSubstr(missing));
   EXPECT_EQ(run_flyover({"report", missing}).exit_code, 2);
+}
+
+TEST(Commands, ASignalWhileARunIsPreparedEndsItWithNothingWritten) {
+  const TemporaryDirectory directory;
+  const auto recipe = directory.path() / "recipe.yaml";
+  const auto run = directory.path() / "run";
+  write_file(recipe, tiny_recipe(run));
+  for (const int signal : {SIGTERM, SIGINT}) {
+    ProcessOptions options;
+    options.signal_after = signal;
+    options.kill_after_microseconds = 200'000;
+    // More rows than are read in that time.
+    const ProcessResult result =
+        run_flyover({"run", recipe.string(), "--set", "stages[0].data.train[0].count=400000"}, options);
+    EXPECT_EQ(result.signal, signal) << result.exit_code << "\n" << result.output;
+    EXPECT_FALSE(std::filesystem::exists(run));
+  }
+}
+
+TEST(Commands, ResumingSaysWhichCheckpointsItCannotUse) {
+  namespace fs = std::filesystem;
+  const TemporaryDirectory directory;
+  const auto run = [&](const std::string& name, const std::vector<std::string>& further) {
+    const auto recipe = directory.path() / (name + ".yaml");
+    write_file(recipe, tiny_recipe(directory.path() / name));
+    std::vector<std::string> arguments = {"run", recipe.string()};
+    arguments.insert(arguments.end(), further.begin(), further.end());
+    return run_flyover(arguments);
+  };
+  ASSERT_EQ(run("one", {}).exit_code, 0);
+  ASSERT_EQ(run("other", {"--set", "model.random.config.hidden_size=32"}).exit_code, 0);
+  const fs::path checkpoints = directory.path() / "one" / "checkpoints";
+  const fs::path newest = checkpoints / "step-30", kept = directory.path() / "kept";
+  fs::rename(newest, kept);
+  fs::copy(directory.path() / "other" / "checkpoints" / "step-30", newest);
+  const ProcessResult swapped = run("one", {"--resume"});
+  EXPECT_EQ(swapped.exit_code, 2);
+  EXPECT_THAT(swapped.output, HasSubstr("step-30: is a checkpoint of another model"));
+
+  fs::remove_all(newest);
+  fs::rename(kept, newest);
+  std::string state = base::read_file(newest / "state.safetensors");
+  state[20] ^= 1;
+  write_file(newest / "state.safetensors", state);
+  const ProcessResult damaged = run("one", {"--resume"});
+  EXPECT_EQ(damaged.exit_code, 2);
+  EXPECT_THAT(damaged.output, HasSubstr("step-30/state.safetensors: is damaged"));
+
+  fs::remove(newest / "manifest.json");
+  const ProcessResult older = run("one", {"--resume"});
+  EXPECT_EQ(older.exit_code, 0) << older.output;
+  EXPECT_THAT(older.output, HasSubstr("checkpoints: step-30 (incomplete: without manifest.json)\n"));
+  EXPECT_THAT(older.output, HasSubstr("stage instruct: resumed after step 28"));
+
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(checkpoints)) {
+    fs::remove(entry.path() / "manifest.json");
+    names.push_back(entry.path().filename().string());
+  }
+  std::sort(names.begin(), names.end());
+  ASSERT_GE(names.size(), 2u);
+  const ProcessResult none = run("one", {"--resume"});
+  EXPECT_EQ(none.exit_code, 0) << none.output;
+  EXPECT_THAT(none.output, HasSubstr(names[0] + ", " + names[1]));
+  EXPECT_THAT(none.output, HasSubstr("no checkpoint is complete, starting from the stage's first step\n"));
 }
 
 TEST(Commands, EveryInstructionSetOfTheMachineCanBeForced) {

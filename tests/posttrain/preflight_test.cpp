@@ -1,6 +1,8 @@
 // What is found out before a run begins: the disk that it needs, the date that its template sees.
 #include "posttrain/preflight.h"
 
+#include <tuple>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -23,6 +25,26 @@ constexpr const char* kTextStage = R"(    algorithm: continued
     checkpoint: {every_steps: 4, keep: 2}
     validation: {every_steps: 3}
 )";
+
+TEST(MakeSchedule, WarmUpIsTheGivenStepsOrAFractionOfAllStepsRoundedUp) {
+  recipe::Schedule schedule;
+  schedule.decay = recipe::Decay::kLinear;
+  schedule.min_learning_rate_ratio = 0.1;
+  schedule.warmup_steps = 7;
+  optim::Schedule made = make_schedule(schedule, 50);
+  EXPECT_EQ(made.decay, optim::Decay::kLinear);
+  EXPECT_EQ(made.warmup_steps, 7);
+  EXPECT_EQ(made.total_steps, 50);
+  EXPECT_EQ(made.minimum_ratio, 0.1);
+  schedule.warmup_steps.reset();
+  EXPECT_EQ(make_schedule(schedule, 50).warmup_steps, 0);
+  for (const auto& [ratio, total_steps, expected] :
+       {std::tuple(0.03, 1000, 30), std::tuple(0.03, 50, 2), std::tuple(0.03, 1, 1), std::tuple(0.0, 50, 0),
+        std::tuple(0.5, 5, 3), std::tuple(1.0, 50, 50)}) {
+    schedule.warmup_ratio = ratio;
+    EXPECT_EQ(make_schedule(schedule, total_steps).warmup_steps, expected) << ratio << " of " << total_steps;
+  }
+}
 
 TEST(RequiredDisk, GrowsWithTheCheckpointsThatStayAndNotBeyondThoseThatAreWritten) {
   const Workplace workplace;

@@ -42,6 +42,16 @@ stages:
   tests::TemporaryDirectory directory_;
 };
 
+/// Runs, and returns what a person reads.
+inline std::string output_of_run(const recipe::Recipe& recipe) {
+  const tests::TemporaryDirectory directory;
+  const std::filesystem::path file = directory.path() / "output";
+  std::FILE* output = std::fopen(file.c_str(), "w");
+  run_recipe(recipe, {false, output});
+  std::fclose(output);
+  return base::read_file(file);
+}
+
 /// Runs without showing anything.
 inline RunOutcome run_silently(const recipe::Recipe& recipe) {
   std::FILE* output = std::fopen("/dev/null", "w");

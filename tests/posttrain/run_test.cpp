@@ -106,6 +106,24 @@ TEST_F(BestModel, IsNotWrittenWhereTheLastIsTheBestOrNobodyWantsIt) {
   EXPECT_FALSE(fs::exists(workplace_.path("unwanted") / "model-best"));
 }
 
+TEST(WarmUp, LongerThanTheRunIsSaidAtItsBeginning) {
+  const Workplace workplace;
+  const auto output = [&](const std::string& name, int warmup_steps) {
+    return output_of_run(workplace.recipe(name, fmt::format(R"(    name: only
+    algorithm: continued
+    data: {{train: {{generate: quickstart_text, count: 1}}, max_seq_length: 64, show_examples: 0}}
+    optimizer: {{learning_rate: 1.0e-3}}
+    schedule: {{epochs: 2, warmup_steps: {}}}
+    batch: {{global_batch_size: 100}}
+)",
+                                                            warmup_steps)));
+  };
+  EXPECT_THAT(output("long", 100), testing::HasSubstr("warning: stage only: schedule.warmup_steps is 100, but the "
+                                                      "last step is 1: the learning rate ends at 1 % of "
+                                                      "optimizer.learning_rate"));
+  EXPECT_THAT(output("whole", 1), testing::Not(testing::HasSubstr("warning")));
+}
+
 /// Bytes of every tensor of a model directory by name.
 std::map<std::string, std::string> tensors_of(const fs::path& model) {
   std::map<std::string, std::string> result;

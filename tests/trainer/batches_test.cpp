@@ -2,9 +2,13 @@
 #include "data/batches.h"
 
 #include <cmath>
+#include <limits>
 #include <map>
 #include <set>
+#include <string>
 
+#include <fmt/core.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "base/error.h"
@@ -93,6 +97,36 @@ TEST(BatchPlan, WeightsScaleHowOftenASourceIsSeen) {
   }
   EXPECT_EQ(seen[0], 10);
   EXPECT_EQ(seen[1], 40);
+}
+
+TEST(BatchPlan, RunsThatNoMemoryHoldsAreRefusedByTheKeyThatMakesThemSo) {
+  Dataset dataset = dataset_of(2);
+  const auto message = [&](const BatchOptions& options) {
+    try {
+      const BatchPlan plan(dataset, options);
+    } catch (const base::Error& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  BatchOptions options;
+  options.where = "stage \"s\": ";
+  options.batch_sequences = 1;
+  for (const std::int64_t max_steps : {std::int64_t{1'000'000'000}, std::numeric_limits<std::int64_t>::max()}) {
+    options.max_steps = max_steps;
+    EXPECT_THAT(message(options), testing::StartsWith(fmt::format("stage \"s\": schedule.max_steps {} ", max_steps)));
+  }
+  options = {.batch_tokens = 8, .max_steps = 1'000'000'000};
+  EXPECT_THAT(message(options), testing::HasSubstr("schedule.max_steps 1000000000 "));
+  options = {.batch_sequences = 1, .epochs = 1e9};
+  EXPECT_THAT(message(options), testing::HasSubstr("schedule.epochs 1000000000 "));
+  options = {.batch_sequences = 1, .epochs = 1e9, .max_steps = 5};
+  EXPECT_EQ(message(options), "") << "max_steps ends it";
+  options = {.batch_sequences = 1, .epochs = 3, .max_steps = std::numeric_limits<std::int64_t>::max()};
+  EXPECT_EQ(message(options), "") << "the epochs end it";
+  dataset.source_weights = {1e12};
+  options = {.batch_sequences = 1, .max_steps = 1};
+  EXPECT_THAT(message(options), testing::HasSubstr("the source s with weight 1000000000000 "));
 }
 
 TEST(BatchPlan, FingerprintFollowsDataSeedAndOptions) {

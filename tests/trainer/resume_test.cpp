@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "base/files.h"
 #include "base/random.h"
 #include "devices/cpu/device.h"
 #include "devices/delayed/device.h"
@@ -108,61 +109,113 @@ TEST(Delayed, TheHostCannotTouchDeviceMemory) {
   EXPECT_DEATH({ *static_cast<volatile float*>(tensor.view().data) = 1.0f; }, "");
 }
 
-TEST(Nonfinite, StopsNamingStepRowAndTensor) {
-  const tests::TemporaryDirectory directory;
-  Training training(cpu_device(), DType::kF32, directory.path());
-  auto& norm = training.model->parameters().all().back();
-  std::vector<double> values = tests::read_doubles(training.machine.stream, norm.value);
-  values[2] = std::numeric_limits<double>::infinity();
-  tests::write_doubles(training.machine.stream, norm.value, values);
+/// DeepSeek-V4's hash layers have tables of expert numbers among their parameters.
+class Nonfinite : public testing::TestWithParam<std::string> {
+ protected:
+  static std::string norm_name() { return GetParam() == "deepseek_v4" ? "norm.weight" : "model.norm.weight"; }
+  /// A training whose last norm has this value among its weights.
+  std::unique_ptr<Training> training_with(double value) const {
+    auto training = std::make_unique<Training>(cpu_device(), DType::kF32, directory_.path(), 0, GetParam());
+    for (const autograd::Parameter& parameter : training->model->parameters().all()) {
+      if (parameter.spec.name == norm_name()) {
+        std::vector<double> values = tests::read_doubles(training->machine.stream, parameter.value);
+        values[2] = value;
+        tests::write_doubles(training->machine.stream, parameter.value, values);
+      }
+    }
+    return training;
+  }
+
+  tests::TemporaryDirectory directory_;
+};
+
+TEST_P(Nonfinite, StopsNamingStepRowAndTensor) {
+  const auto training = training_with(std::numeric_limits<double>::infinity());
   try {
-    training.run(false);
+    training->run(false);
     FAIL();
   } catch (const base::Error& error) {
     EXPECT_THAT(error.what(), testing::HasSubstr("step 1"));
-    EXPECT_THAT(error.what(), testing::HasSubstr("parameter model.norm.weight (element 2)"));
+    EXPECT_THAT(error.what(), testing::HasSubstr("parameter " + norm_name() + " (element 2)"));
     EXPECT_THAT(error.what(), testing::HasSubstr("generated:"));
   }
 }
 
-TEST(Nonfinite, SkippedStepsAreCountedAndChangeNothing) {
-  const tests::TemporaryDirectory directory;
-  Training training(cpu_device(), DType::kF32, directory.path());
-  auto& norm = training.model->parameters().all().back();
-  std::vector<double> values = tests::read_doubles(training.machine.stream, norm.value);
-  values[2] = std::numeric_limits<double>::quiet_NaN();
-  tests::write_doubles(training.machine.stream, norm.value, values);
-  const auto before = tests::read_doubles(training.machine.stream, training.model->parameters().all().front().value);
+TEST_P(Nonfinite, SkippedStepsAreCountedAndChangeNothing) {
+  const auto training = training_with(std::numeric_limits<double>::quiet_NaN());
+  const auto before = tests::read_doubles(training->machine.stream, training->model->parameters().all().front().value);
   TrainerOptions options = trainer_options();
   options.skip_nonfinite = true;
-  EXPECT_EQ(training.run(false, options), Outcome::kCompleted);
-  EXPECT_EQ(training.last.skipped_steps, training.plan.steps());
-  EXPECT_EQ(tests::read_doubles(training.machine.stream, training.model->parameters().all().front().value), before);
+  EXPECT_EQ(training->run(false, options), Outcome::kCompleted);
+  EXPECT_EQ(training->last.skipped_steps, training->plan.steps());
+  EXPECT_EQ(tests::read_doubles(training->machine.stream, training->model->parameters().all().front().value), before);
+  EXPECT_EQ(training->last.best_step, 0) << "no validation loss is the lowest that is not a number";
+  EXPECT_EQ(training->run(true, options), Outcome::kCompleted) << "its checkpoint can be read";
 }
 
-TEST(Checkpoint, DamageAndOtherModelsAreRefused) {
-  const tests::TemporaryDirectory directory;
-  Training training(cpu_device(), DType::kF32, directory.path());
-  training.run(false);
-  const std::int64_t step = training.checkpoints.steps().back();
-  const auto file = training.checkpoints.step_path(step) / "state.safetensors";
-  {
-    std::FILE* handle = std::fopen(file.c_str(), "r+b");
-    std::fseek(handle, -5, SEEK_END);
-    std::fputc(0x5A, handle);
-    std::fclose(handle);
+INSTANTIATE_TEST_SUITE_P(Families, Nonfinite, testing::Values("llama_tied", "deepseek_v4"),
+                         [](const auto& test) { return test.param; });
+
+/// A checkpoint, and what is said when it is resumed from.
+class Checkpoint : public testing::Test {
+ protected:
+  Checkpoint() : training_(cpu_device(), DType::kF32, directory_.path()) {
+    training_.run(false);
+    step_ = training_.checkpoints.steps().back();
   }
-  try {
-    training.checkpoints.load(step, *training.model, *training.optimizer, training.machine.stream);
-    FAIL();
-  } catch (const base::Error& error) {
-    EXPECT_THAT(error.what(), testing::HasSubstr("damaged"));
+  std::filesystem::path file(const char* name) const { return training_.checkpoints.step_path(step_) / name; }
+  std::string message_of_resuming(Training& training) const {
+    try {
+      training.run(true);
+    } catch (const base::Error& error) {
+      return error.what();
+    }
+    return "resumed";
   }
-  const auto other = tests::tiny_llama(false);
-  other->parameters().allocate(training.machine.stream, DType::kF32, autograd::ParameterUse::kTraining);
-  optim::AdamWOptimizer other_optimizer(training.machine.stream, other->parameters(),
-                                        std::vector<optim::ParameterSettings>(other->parameters().all().size()), {});
-  EXPECT_THROW(training.checkpoints.load(step, *other, other_optimizer, training.machine.stream), base::Error);
+
+  tests::TemporaryDirectory directory_;
+  Training training_;
+  std::int64_t step_ = 0;
+};
+
+TEST_F(Checkpoint, EveryDamagedByteIsReportedAsDamage) {
+  ASSERT_EQ(message_of_resuming(training_), "resumed");
+  for (const char* name : {"manifest.json", "state.safetensors"}) {
+    const std::string intact = base::read_file(file(name));
+    // Of the state: its whole header and some of its tensors. Of the manifest: a byte that stays JSON.
+    std::vector<std::size_t> positions;
+    if (name == std::string("manifest.json")) {
+      positions = {intact.find("\"data_fingerprint\": \"") + 22, intact.find("\"model_fingerprint\": \"") + 23,
+                   intact.find("\"tokens_seen\": ") + 15};
+    } else {
+      for (std::size_t i = 0; i < intact.size(); i += i < 4000 ? 97 : intact.size() / 20) {
+        positions.push_back(i);
+      }
+    }
+    for (const std::size_t position : positions) {
+      std::string damaged = intact;
+      damaged[position] = damaged[position] == '1' ? '2' : '1';
+      base::write_file_atomically(file(name), damaged);
+      EXPECT_THAT(message_of_resuming(training_),
+                  testing::AllOf(testing::HasSubstr("damaged"), testing::HasSubstr("remove this checkpoint")))
+          << name << " " << position;
+    }
+    base::write_file_atomically(file(name), intact);
+  }
+  EXPECT_EQ(message_of_resuming(training_), "resumed");
+}
+
+TEST_F(Checkpoint, OfAnotherModelIsRefusedAsSuchWhateverItsData) {
+  Training other(cpu_device(), DType::kF32, directory_.path(), 0, "llama");
+  EXPECT_THAT(message_of_resuming(other), testing::HasSubstr("is a checkpoint of another model"));
+  EXPECT_THROW(other.checkpoints.load(step_, *other.model, *other.optimizer, other.machine.stream), base::Error);
+  Training shorter(cpu_device(), DType::kF32, directory_.path(), step_ - 1, "llama");
+  EXPECT_THAT(message_of_resuming(shorter), testing::HasSubstr("is a checkpoint of another model"));
+}
+
+TEST_F(Checkpoint, OfOtherDataIsRefusedAsSuch) {
+  Training shorter(cpu_device(), DType::kF32, directory_.path(), step_ - 1);
+  EXPECT_THAT(message_of_resuming(shorter), testing::HasSubstr("on other data or in another order"));
 }
 
 }  // namespace

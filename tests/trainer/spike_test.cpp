@@ -1,6 +1,9 @@
 // Losses that jump: what counts as one, going back, and routing by the weights of some steps before.
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <sstream>
+#include <utility>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -156,6 +159,64 @@ TEST(RollBack, ARunThatIsResumedInAnAnticipatoryPeriodGivesTheSameBits) {
     EXPECT_EQ(second.state(), whole.state()) << "resumed after step " << step;
   }
   EXPECT_GE(in_a_period, 1);
+}
+
+/// How often a loss counted as a spike, and how often that was answered by going back.
+struct Spikes {
+  int seen = 0;
+  int rolled_back = 0;
+};
+
+/// A model that does not move sees one sequence six times and then ten times another, with a loss that is higher.
+Spikes spikes_of_a_lasting_shift(std::int64_t checkpoint_every) {
+  const tests::TemporaryDirectory directory;
+  Training run(cpu_device(), DType::kF32, directory.path(), 0, "qwen3_moe");
+  TrainerOptions options = trainer_options();
+  options.step.auxiliary = {};
+  options.checkpoint_every = checkpoint_every;
+  options.spike = {.roll_back = true, .deviations = 3.0, .window = 4};
+  const auto loss_of = [&](const data::Sequence& sequence) {
+    const data::Dataset dataset{.sequences = {sequence}, .source_names = {"one"}, .source_weights = {1.0}};
+    const std::vector<std::uint32_t> batch = {0};
+    return evaluate_loss(*run.model, run.machine.stream, data::micro_batches(dataset, batch, 32), options.step);
+  };
+  const auto& all = run.dataset.sequences;
+  const auto [lowest, highest] = std::minmax_element(
+      all.begin(), all.end(), [&](const auto& a, const auto& b) { return loss_of(a) < loss_of(b); });
+  const data::Sequence low = *lowest, high = *highest;
+  EXPECT_GT(loss_of(high), 1.05 * loss_of(low)) << "this test needs a shift that is a spike";
+  data::Dataset dataset = run.dataset;
+  dataset.sequences.assign(6, low);
+  dataset.sequences.insert(dataset.sequences.end(), 10, high);
+  const data::BatchPlan plan(dataset, {.shuffle = false, .batch_sequences = 1, .epochs = 1});
+  optim::AdamWOptimizer still(run.machine.stream, run.model->parameters(),
+                              std::vector<optim::ParameterSettings>(run.model->parameters().all().size()), {});
+  {
+    MetricsFile metrics(run.metrics_path, "test", 0);
+    Trainer trainer({*run.model, run.machine.stream, still, plan, nullptr, run.checkpoints, metrics, nullptr,
+                     run.progress, run.interruption},
+                    options);
+    EXPECT_EQ(trainer.run(), Outcome::kCompleted);
+  }
+  Spikes spikes;
+  std::istringstream lines(base::read_file(run.metrics_path));
+  for (std::string line; std::getline(lines, line);) {
+    spikes.seen += line.find("\"loss_spike\"") != std::string::npos ? 1 : 0;
+    spikes.rolled_back += line.find("\"rolled_back_to\"") != std::string::npos ? 1 : 0;
+  }
+  return spikes;
+}
+
+TEST(RollBack, ALastingShiftIsOneSpikeWhereThereIsNothingToGoBackTo) {
+  const Spikes spikes = spikes_of_a_lasting_shift(0);
+  EXPECT_EQ(spikes.seen, 1);
+  EXPECT_EQ(spikes.rolled_back, 0);
+}
+
+TEST(RollBack, ALastingShiftIsOneMoreSpikeInTheAnticipatoryPeriodAfterIt) {
+  const Spikes spikes = spikes_of_a_lasting_shift(1);
+  EXPECT_EQ(spikes.seen, 2);
+  EXPECT_EQ(spikes.rolled_back, 1);
 }
 
 TEST(RollBack, HasALimit) {
