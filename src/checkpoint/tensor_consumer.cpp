@@ -27,8 +27,8 @@ std::string report(const std::vector<std::string>& items, std::string_view what)
 TensorConsumer::TensorConsumer(const ModelDirectory& directory)
     : directory_(directory), used_(directory.tensors().size()) {}
 
-std::optional<StoredWeight> TensorConsumer::consume(std::string_view name,
-                                                    std::span<const std::int64_t> expected_shape) {
+std::optional<StoredWeight> TensorConsumer::consume(std::string_view name, std::span<const std::int64_t> expected_shape,
+                                                    WeightContents contents) {
   const ModelTensor* elements = directory_.find(name);
   if (elements == nullptr) {
     missing_.push_back(quote(name));
@@ -37,7 +37,8 @@ std::optional<StoredWeight> TensorConsumer::consume(std::string_view name,
   use(elements);
   StoredWeight weight{format_of(elements->entry->dtype), elements, nullptr};
   if (weight.format == WeightFormat::kPlain) {
-    return has_shape(*elements, expected_shape, "") ? std::optional(weight) : std::nullopt;
+    const bool has_type = has_plain_type(*elements, contents);
+    return has_shape(*elements, expected_shape, "") && has_type ? std::optional(weight) : std::nullopt;
   }
   const std::string_view format = name_of(weight.format);
   if (!can_store(weight.format, expected_shape)) {
@@ -79,6 +80,22 @@ void TensorConsumer::use(const ModelTensor* tensor) {
   used_[index] = true;
 }
 
+bool TensorConsumer::has_plain_type(const ModelTensor& tensor, WeightContents contents) {
+  const TensorType type = tensor.entry->dtype;
+  const bool indices = contents == WeightContents::kIndices;
+  if (contents == WeightContents::kAny) {
+    return true;
+  }
+  const bool fits = indices ? type == TensorType::kI64 || type == TensorType::kI32
+                            : type == TensorType::kF32 || type == TensorType::kBf16 || type == TensorType::kF16 ||
+                                  type == TensorType::kF64;
+  if (!fits) {
+    wrong_types_.push_back(fmt::format("{} {} instead of {}", quote(tensor.entry->name), name_of(type),
+                                       indices ? "I64 or I32" : "F32, BF16, F16 or F64"));
+  }
+  return fits;
+}
+
 bool TensorConsumer::has_shape(const ModelTensor& tensor, std::span<const std::int64_t> expected,
                                std::string_view remark) {
   const std::vector<std::int64_t>& shape = tensor.entry->shape;
@@ -101,11 +118,12 @@ void TensorConsumer::finish(const std::function<bool(std::string_view)>& ignore)
   if (missing_.empty() && wrong_shapes_.empty() && wrong_types_.empty() && unused.empty()) {
     return;
   }
-  base::fail(
-      "{}: the weights do not fit the model that config.json describes:{}{}{}{}\n  Use the config.json that belongs "
-      "to these weights.",
-      directory_.path().string(), report(missing_, "missing"), report(wrong_shapes_, "of another shape"),
-      report(wrong_types_, "of another type"), report(unused, "that the model has no use for"));
+  const bool only_types = missing_.empty() && wrong_shapes_.empty() && unused.empty();
+  base::fail("{}: the weights do not fit the model that config.json describes:{}{}{}{}\n  Use {}.",
+             directory_.path().string(), report(missing_, "missing"), report(wrong_shapes_, "of another shape"),
+             report(wrong_types_, "of another type"), report(unused, "that the model has no use for"),
+             only_types ? "a version of the model whose weights have the types named"
+                        : "the config.json that belongs to these weights");
 }
 
 }  // namespace flyover::checkpoint

@@ -13,6 +13,13 @@
 
 namespace flyover::checkpoint {
 
+/// What a weight holds: decides which types it may have where it is not quantised.
+enum class WeightContents : std::uint8_t {
+  kAny,
+  kNumbers,  ///< F32, BF16, F16 or F64
+  kIndices   ///< I64 or I32
+};
+
 /// Hands out the tensors of a directory and remembers what was asked for. The directory must outlive it.
 class TensorConsumer {
  public:
@@ -21,7 +28,8 @@ class TensorConsumer {
   /// The weight of this shape, its tensors (a quantised one has two) marked as used; or nothing if one is missing or
   /// has another shape or type, which `finish` then reports: so a user sees all that is wrong at once. Throws
   /// InternalError if the name was asked for before.
-  std::optional<StoredWeight> consume(std::string_view name, std::span<const std::int64_t> expected_shape);
+  std::optional<StoredWeight> consume(std::string_view name, std::span<const std::int64_t> expected_shape,
+                                      WeightContents contents = WeightContents::kAny);
 
   /// Throws Error with the tensors that are missing, have another shape or type or were never asked for (at most 20 of
   /// each kind are named). Tensors never asked for are fine if `ignore` accepts their names.
@@ -29,6 +37,7 @@ class TensorConsumer {
 
  private:
   void use(const ModelTensor* tensor);
+  bool has_plain_type(const ModelTensor& tensor, WeightContents contents);
   bool has_shape(const ModelTensor& tensor, std::span<const std::int64_t> expected, std::string_view remark);
   const ModelTensor* consume_scales(std::string_view weight, WeightFormat format,
                                     std::span<const std::int64_t> weight_shape);

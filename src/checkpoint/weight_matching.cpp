@@ -68,7 +68,9 @@ std::vector<MatchedSlice> match_weights(const ModelDirectory& directory, const m
   for (const Parameter& parameter : model.parameters().all()) {
     for (const CheckpointSlice& slice : parameter.spec.slices) {
       const auto shape = stored_shape(parameter, slice, stored_vocabulary);
-      if (const auto weight = consumer.consume(slice.name, shape)) {
+      const auto contents = parameter.spec.storage == autograd::ParameterStorage::kIndices ? WeightContents::kIndices
+                                                                                           : WeightContents::kNumbers;
+      if (const auto weight = consumer.consume(slice.name, shape, contents)) {
         matched.push_back({&parameter, &slice, *weight});
       }
     }

@@ -15,6 +15,7 @@
 #include "devices/reference/device.h"
 #include "devices/reference/families.h"
 #include "models/fp4_experts.h"
+#include "posttrain/scoring.h"
 
 namespace flyover::posttrain {
 namespace {
@@ -349,6 +350,7 @@ std::uint64_t required_disk(const recipe::Recipe& recipe, const std::vector<Prep
 }
 
 std::vector<PreparedStage> prepare_stages(recipe::Recipe& recipe) {
+  check_tasks(recipe);
   std::vector<PreparedStage> prepared;
   for (std::size_t i = 0; i < recipe.stages.size(); ++i) {
     recipe::Stage& stage = recipe.stages[i];
@@ -370,6 +372,9 @@ std::vector<PreparedStage> prepare_stages(recipe::Recipe& recipe) {
         stage.name, model->summary().family);
     if (next.start.directory) {
       checkpoint::check_weights(*next.start.directory, *model, next.start.stored_vocabulary);
+    }
+    if (i + 1 == recipe.stages.size()) {
+      check_askable(recipe, next.start, fmt::format("stage \"{}\"", stage.name));
     }
     next.data = load_data(stage, recipe.seed, next.start);
     require_tokens_in_vocabulary(next.data.train, model->summary().vocabulary_size);

@@ -182,8 +182,8 @@ RunOutcome run_stage(Run& run, std::size_t index, PreparedStage& prepared) {
   const trainer::CheckpointDirectory checkpoints(path / "checkpoints");
   const std::vector<std::int64_t> saved = checkpoints.steps();
   report_incomplete(run, stage, checkpoints, !saved.empty());
-  const bool first_of_instructions = !run.recipe.evaluate.empty() && run.is_last(index) && prepared.start.chat_template;
-  if (first_of_instructions) {
+  const bool is_scored = !run.recipe.evaluate.empty() && run.is_last(index);
+  if (is_scored) {
     run.scores.emplace_back("raw", score_model(run.recipe, *model, *run.stream, prepared.start));
   }
   trainer::MetricsFile metrics(run.directory->metrics_file(), stage.name, saved.empty() ? -1 : saved.back());
@@ -222,7 +222,7 @@ RunOutcome run_stage(Run& run, std::size_t index, PreparedStage& prepared) {
   checkpoint::write_model(run.model_path(index), *prepared.start.config, *model, *run.stream,
                           model_output(prepared.start));
   run.say(fmt::format("model: {}", run.model_path(index).string()));
-  if (first_of_instructions) {
+  if (is_scored) {
     run.scores.emplace_back("trained", score_model(run.recipe, *model, *run.stream, prepared.start));
   }
   const std::int64_t best = trainer.info().best_step;
@@ -254,9 +254,7 @@ RunOutcome run_recipe(const recipe::Recipe& recipe, const RunOptions& options) {
   if (resuming) {
     reconcile(run.recipe, path / "recipe.yaml");
   } else {
-    base::require(trainer::RunDirectory::is_free(path),
-                  "run_directory {}: holds another run already: continue it with --resume, or choose another directory",
-                  path.string());
+    trainer::RunDirectory::require_free(path);
   }
   std::vector<PreparedStage> prepared = prepare_stages(run.recipe);
   if (!resuming) {

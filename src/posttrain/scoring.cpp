@@ -1,9 +1,15 @@
 #include "posttrain/scoring.h"
 
+#include <algorithm>
+#include <vector>
+
 #include <fmt/core.h>
+#include <fmt/format.h>
 
 #include "base/error.h"
+#include "base/text.h"
 #include "checkpoint/model_weights.h"
+#include "data/generators.h"
 #include "evaluate/exact_match.h"
 #include "posttrain/preflight.h"
 
@@ -13,7 +19,39 @@ namespace {
 constexpr std::size_t kDialoguesShown = 2;
 constexpr std::uint64_t kEvaluationSeed = 7'000'001;
 
+/// The generators that ask questions.
+std::vector<std::string> questioners() {
+  std::vector<std::string> names = data::generator_names();
+  std::erase_if(names, [](const std::string& name) { return data::task_names(name).empty(); });
+  return names;
+}
+
 }  // namespace
+
+void check_tasks(const recipe::Recipe& recipe) {
+  const std::vector<std::string> known = data::generator_names();
+  for (std::size_t i = 0; i < recipe.evaluate.size(); ++i) {
+    const std::string& name = recipe.evaluate[i].generate;
+    base::require(std::find(known.begin(), known.end(), name) != known.end(),
+                  "evaluate[{}].generate: there is no generator \"{}\"{}; those that ask questions: {}", i, name,
+                  base::suggestion(name, known), fmt::join(questioners(), ", "));
+    base::require(!data::task_names(name).empty(),
+                  "evaluate[{}].generate: the generator \"{}\" asks no questions; those that do: {}", i, name,
+                  fmt::join(questioners(), ", "));
+  }
+}
+
+void check_askable(const recipe::Recipe& recipe, const StartingModel& start, std::string_view model) {
+  base::require(recipe.evaluate.empty() || start.chat_template.has_value(),
+                "{}: has no chat template, so the questions of evaluate cannot be asked: give the recipe's last stage "
+                "a chat_template (for example chatml), or take evaluate out",
+                model);
+  for (const recipe::EvaluationTask& task : recipe.evaluate) {
+    for (const std::string& name : data::task_names(task.generate)) {
+      start.chat_template->render(data::generate_question(task.generate, name, recipe.seed, 0).prompt, true);
+    }
+  }
+}
 
 evaluate::Scores score_model(const recipe::Recipe& recipe, models::LanguageModel& model, tensor::Stream& stream,
                              const StartingModel& start) {
@@ -36,10 +74,9 @@ evaluate::Scores score_model(const recipe::Recipe& recipe, models::LanguageModel
 evaluate::Scores score_directory(const recipe::Recipe& recipe, const std::filesystem::path& directory) {
   base::require(!recipe.evaluate.empty(), "evaluate: the recipe has no questions; add for example {}",
                 "evaluate: [{generate: quickstart_instructions}]");
+  check_tasks(recipe);
   const StartingModel start = open_model(directory, template_choice(recipe.stages.back()));
-  base::require(start.chat_template.has_value(),
-                "{}: has no chat template, so it cannot be asked; give the recipe's last stage a chat_template",
-                directory.string());
+  check_askable(recipe, start, directory.string());
   const auto device = make_device(recipe);
   tensor::Allocator allocator(*device);
   tensor::Stream stream(*device, allocator);

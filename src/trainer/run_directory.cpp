@@ -18,6 +18,8 @@ namespace fs = std::filesystem;
 using base::Json;
 
 constexpr std::string_view kLockFile = ".lock";
+constexpr std::string_view kRecipeFile = "recipe.yaml";
+constexpr std::string_view kMetricsFile = "metrics.jsonl";
 
 /// Whether a line of an earlier run stays when `stage` continues after `last_step`.
 bool keeps(const std::string& line, const std::string& stage, std::int64_t last_step) {
@@ -69,26 +71,33 @@ void MetricsFile::append(std::int64_t step, const Metrics& metrics, const Metric
   base::require(file_.good(), "{}: cannot write (is the disk full?)", path_.string());
 }
 
-bool RunDirectory::is_free(const fs::path& path) {
+void RunDirectory::require_free(const fs::path& path) {
   if (!fs::exists(path)) {
-    return true;
+    return;
   }
-  base::require(fs::is_directory(path), "run_directory {}: is a file", path.string());
+  base::require(fs::is_directory(path), "run_directory {}: is a file: choose another directory", path.string());
+  base::require(!fs::exists(path / kRecipeFile),
+                "run_directory {}: holds another run already: continue it with --resume, or choose another directory",
+                path.string());
+  for (const std::string_view part : {kMetricsFile, std::string_view("checkpoints"), std::string_view("stages")}) {
+    base::require(!fs::exists(path / part),
+                  "run_directory {}: holds a damaged run: it has {} but no {}, without which it cannot be continued: "
+                  "put that file back, or choose another directory",
+                  path.string(), part, kRecipeFile);
+  }
   for (const auto& entry : fs::directory_iterator(path)) {
     const std::string name = entry.path().filename().string();
-    if (name != kLockFile && !name.ends_with(".writing")) {
-      return false;
-    }
+    base::require(name == kLockFile || name.ends_with(".writing"),
+                  "run_directory {}: is not empty, and what it holds is no run of Flyover (found \"{}\"): choose a "
+                  "directory that is empty or does not exist yet",
+                  path.string(), name);
   }
-  return true;
 }
 
 RunDirectory::RunDirectory(fs::path path, Mode mode) : path_(std::move(path)) {
   std::error_code error;
   if (mode == Mode::kNew) {
-    base::require(is_free(path_),
-                  "run_directory {}: holds another run already: continue it with --resume, or choose another directory",
-                  path_.string());
+    require_free(path_);
     fs::create_directories(path_, error);
     base::require(!error, "run_directory {}: cannot create it: {}", path_.string(), error.message());
   } else {

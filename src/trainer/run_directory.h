@@ -44,8 +44,9 @@ class RunDirectory {
   RunDirectory& operator=(const RunDirectory&) = delete;
   ~RunDirectory();
 
-  /// Whether a run can begin there: nothing is there, or only what a process that was ended before it began left.
-  static bool is_free(const std::filesystem::path& path);
+  /// Throws Error unless a run can begin there: nothing is there, or only what a process that was ended before it began
+  /// left. The message says whether what is there is a run, a damaged one or none, and what to do.
+  static void require_free(const std::filesystem::path& path);
 
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path recipe_file() const { return path_ / "recipe.yaml"; }

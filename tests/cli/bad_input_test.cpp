@@ -81,6 +81,61 @@ TEST_F(BadInput, Model) {
   expect_refused(recipe_text(), {model_.string()});
 }
 
+TEST_F(BadInput, WeightsOfATypeThatIsNoFloat) {
+  std::string weights = base::read_file(model_ / "model.safetensors");
+  const auto at = weights.find("\"BF16\"");
+  ASSERT_NE(at, std::string::npos);
+  weights.replace(at, 6, "\"I16\" ");
+  write_file(model_ / "model.safetensors", weights);
+  expect_refused(recipe_text(), {model_.string(), "1 tensor of another type", "I16 instead of F32, BF16, F16 or F64",
+                                 "Use a version of the model"});
+}
+
+TEST_F(BadInput, Evaluate) {
+  expect_refused(recipe_text() + "evaluate: [{generate: quickstart_instruction}]\n",
+                 {"evaluate[0].generate", "there is no generator \"quickstart_instruction\"",
+                  "did you mean \"quickstart_instructions\"?"});
+  expect_refused(recipe_text() + "evaluate: [{generate: quickstart_instructions}, {generate: quickstart_text}]\n",
+                 {"evaluate[1].generate", "\"quickstart_text\" asks no questions", "quickstart_instructions"});
+  const auto file = work_.path() / "recipe.yaml";
+  const ProcessResult eval = run_flyover({"eval", file.string(), "--model", model_.string()});
+  EXPECT_EQ(eval.exit_code, 2) << eval.output;
+  EXPECT_THAT(eval.output, HasSubstr("\"quickstart_text\" asks no questions"));
+}
+
+TEST_F(BadInput, EvaluateWithoutAChatTemplate) {
+  write_file(data_, "{\"text\": \"One and one is two.\"}\n");
+  fs::remove(model_ / "chat_template.jinja");
+  write_file(model_ / "tokenizer_config.json", "{}");
+  std::string recipe = recipe_text() + "evaluate: [{generate: quickstart_instructions}]\n";
+  recipe.replace(recipe.find("algorithm: sft"), 14, "algorithm: continued");
+  expect_refused(recipe, {"stage \"continued\"", "has no chat template", "evaluate", "give the recipe's last stage"});
+  const auto file = work_.path() / "recipe.yaml";
+  const ProcessResult eval = run_flyover({"eval", file.string(), "--model", model_.string()});
+  EXPECT_EQ(eval.exit_code, 2) << eval.output;
+  EXPECT_THAT(eval.output, HasSubstr(model_.string() + ": has no chat template"));
+}
+
+TEST_F(BadInput, RunDirectory) {
+  const auto file = work_.path() / "recipe.yaml";
+  write_file(file, recipe_text());
+  const auto refused = [&](const std::string& message) {
+    for (const std::vector<std::string>& more : {std::vector<std::string>{}, {"--resume"}}) {
+      std::vector<std::string> arguments = {"run", file.string()};
+      arguments.insert(arguments.end(), more.begin(), more.end());
+      const ProcessResult result = run_flyover(arguments);
+      EXPECT_EQ(result.exit_code, 2) << result.output;
+      EXPECT_THAT(result.output, HasSubstr(run_.string()));
+      EXPECT_THAT(result.output, HasSubstr(message));
+      EXPECT_THAT(result.output, testing::Not(HasSubstr("--resume")));
+    }
+  };
+  write_file(run_ / "notes.txt", "mine");
+  refused("is no run of Flyover (found \"notes.txt\")");
+  write_file(run_ / "metrics.jsonl", "");
+  refused("damaged run: it has metrics.jsonl but no recipe.yaml");
+}
+
 TEST_F(BadInput, Tokenizer) {
   fs::remove(model_ / "tokenizer.json");
   expect_refused(recipe_text(), {"tokenizer.json"});
