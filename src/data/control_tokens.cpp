@@ -35,8 +35,8 @@ void visit_texts(const Json& value, const std::string& field, const VisitText& v
     visit(joined_parts(value), field);
   } else if (value.is_object()) {
     for (const auto& [key, member] : value.items()) {
-      visit(key, field.empty() ? "a key" : "a key of " + field);
-      visit_texts(member, field.empty() ? key : field + "." + key, visit);
+      visit(key, field.empty() ? "a key" : fmt::format("a key of {}", field));
+      visit_texts(member, field.empty() ? key : fmt::format("{}.{}", field, key), visit);
     }
   }
 }
