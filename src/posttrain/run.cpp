@@ -140,8 +140,8 @@ void report_incomplete(const Run& run, const recipe::Stage& stage, const trainer
                        bool any_complete) {
   const std::vector<std::string> incomplete = checkpoints.incomplete();
   if (!incomplete.empty()) {
-    run.say(fmt::format("stage {}: ignored in {}: {} (incomplete: without manifest.json){}", stage.name,
-                        checkpoints.path().string(), fmt::join(incomplete, ", "),
+    run.say(fmt::format("stage {}: ignored in {}: {} (not written to the end, or manifest.json is missing){}",
+                        stage.name, checkpoints.path().string(), fmt::join(incomplete, ", "),
                         any_complete ? "" : "; no checkpoint is complete, starting from the stage's first step"));
   }
 }

@@ -302,10 +302,11 @@ CheckpointInfo CheckpointDirectory::read_info(std::int64_t step) const {
 }
 
 void CheckpointDirectory::require_model(const CheckpointInfo& info, const models::LanguageModel& model) const {
-  base::require(info.model_fingerprint == 0 || info.model_fingerprint == model_fingerprint(model),
-                "{}: is a checkpoint of another model: the names, shapes or types of its parameters are not those of "
-                "the model of this run: put the run's own checkpoint there, or remove this one to resume from an older",
-                step_path(info.step).string());
+  base::require(
+      info.model_fingerprint == 0 || info.model_fingerprint == model_fingerprint(model),
+      "{}: is a checkpoint of another model: the names, shapes or types of its parameters are not those of "
+      "the model of this run: put the run's own checkpoint there, or remove this one to resume from an older one",
+      step_path(info.step).string());
 }
 
 CheckpointInfo CheckpointDirectory::load(std::int64_t step, models::LanguageModel& model,

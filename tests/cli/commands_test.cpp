@@ -204,7 +204,7 @@ TEST(Commands, ResumingSaysWhichCheckpointsItCannotUse) {
   fs::remove(newest / "manifest.json");
   const ProcessResult older = run("one", {"--resume"});
   EXPECT_EQ(older.exit_code, 0) << older.output;
-  EXPECT_THAT(older.output, HasSubstr("checkpoints: step-30 (incomplete: without manifest.json)\n"));
+  EXPECT_THAT(older.output, HasSubstr("checkpoints: step-30 (not written to the end, or manifest.json is missing)\n"));
   EXPECT_THAT(older.output, HasSubstr("stage instruct: resumed after step 28"));
 
   std::vector<std::string> names;
