@@ -37,6 +37,9 @@ class LoopBody {
 /// Which thread takes which item is not fixed. The body must not throw.
 void parallel_for(int threads, std::int64_t count, LoopBody body);
 
+/// More threads than any machine has use for: what recipes and the command line allow at most.
+inline constexpr int kMostThreads = 1024;
+
 /// Cores this process may run on (its affinity mask).
 int available_cores();
 

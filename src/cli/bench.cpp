@@ -11,6 +11,7 @@
 #include "base/text.h"
 #include "cli/commands.h"
 #include "cli/device_options.h"
+#include "cli/number_options.h"
 #include "trainer/benchmark.h"
 
 namespace flyover::cli {
@@ -165,13 +166,18 @@ void add_bench(CLI::App& app, Action& action) {
   train->add_option("--shape", options->shape, "smollm2-135m, tiny or v4-small")->capture_default_str();
   train->add_option("--dtype", options->dtype, "all, bf16 or f32")->capture_default_str();
   train->add_option("--optimizer", options->optimizer, "adamw or muon")->capture_default_str();
-  train->add_option("--sequence-length", options->benchmark.sequence_length)->check(CLI::Range(2, 1 << 20));
-  train->add_option("--step-tokens", options->benchmark.step_tokens)->check(CLI::PositiveNumber);
-  train->add_option("--micro-batch-tokens", options->benchmark.micro_batch_tokens, "0 = 2048 in bf16, 1024 in f32");
-  train->add_option("--steps", options->benchmark.steps, "Timed steps; the fastest counts")->check(CLI::PositiveNumber);
+  const auto most_tokens = static_cast<double>(kMostTokens);
+  add_number(*train, "--sequence-length", options->benchmark.sequence_length, recipe::between(2, 1 << 20),
+             "Tokens of a document");
+  add_number(*train, "--step-tokens", options->benchmark.step_tokens, recipe::between(1, most_tokens),
+             "Tokens of a step, in whole documents");
+  add_number(*train, "--micro-batch-tokens", options->benchmark.micro_batch_tokens, recipe::between(0, most_tokens),
+             "Tokens at a time; 0 = 2048 in bf16, 1024 in f32");
+  add_number(*train, "--steps", options->benchmark.steps, recipe::between(1, 1000000),
+             "Timed steps; the fastest counts");
   train->add_flag("--json", options->json);
   train->add_option("--device", options->device.device, "cpu or reference");
-  train->add_option("--threads", options->device.threads, "0 = all cores");
+  add_threads_option(*train, options->device);
   train->add_option("--instruction-set", options->device.instruction_set);
   train->callback([options, &action] { action = [options] { return bench_train(*options); }; });
   add_bench_tokenizer(*bench, action);

@@ -16,6 +16,7 @@
 #include "base/files.h"
 #include "base/json.h"
 #include "cli/commands.h"
+#include "cli/number_options.h"
 #include "tokenizer/tokenizer.h"
 
 namespace flyover::cli {
@@ -85,7 +86,7 @@ void add_bench_tokenizer(CLI::App& bench, Action& action) {
   CLI::App* command = bench.add_subcommand("tokenizer", "Encoding a text file on one thread");
   command->add_option("tokenizer", options->tokenizer, "A tokenizer.json, or a directory with one")->required();
   command->add_option("text", options->text, "The file to encode")->required();
-  command->add_option("--rounds", options->rounds, "The fastest counts")->check(CLI::Range(1, 1000));
+  add_number(*command, "--rounds", options->rounds, recipe::between(1, 1000), "The fastest counts");
   command->add_flag("--json", options->json);
   command->callback([options, &action] { action = [options] { return bench_tokenizer(*options); }; });
 }

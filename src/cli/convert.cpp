@@ -11,6 +11,7 @@
 
 #include "base/text.h"
 #include "cli/commands.h"
+#include "cli/number_options.h"
 
 namespace flyover::cli {
 namespace {
@@ -64,8 +65,8 @@ void add_convert(CLI::App& app, Action& action) {
   command->add_option("--like", options->like, "Types, formats and names as in this model directory")
       ->excludes(to)
       ->excludes(names);
-  command->add_option("--max-shard-bytes", options->request.max_shard_bytes, "Tensor bytes of one weights file")
-      ->check(CLI::PositiveNumber);
+  add_number(*command, "--max-shard-bytes", options->request.max_shard_bytes, recipe::at_least(1),
+             "Tensor bytes of one weights file");
   command->callback([options, &action] {
     action = [options] {
       checkpoint::ConvertRequest& request = options->request;

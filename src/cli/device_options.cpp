@@ -7,7 +7,9 @@
 #include <CLI/Formatter.hpp>
 
 #include "base/error.h"
+#include "base/threads.h"
 #include "checkpoint/model_weights.h"
+#include "cli/number_options.h"
 #include "devices/cpu/device.h"
 #include "devices/reference/device.h"
 #include "devices/reference/families.h"
@@ -23,9 +25,13 @@ bool is_reference(const DeviceOptions& options) {
 
 }  // namespace
 
+void add_threads_option(CLI::App& command, DeviceOptions& options) {
+  add_number(command, "--threads", options.threads, recipe::between(0, base::kMostThreads), "Threads; 0 = all cores");
+}
+
 void add_device_options(CLI::App& command, DeviceOptions& options) {
   command.add_option("--device", options.device, "cpu or reference")->capture_default_str();
-  command.add_option("--threads", options.threads, "Threads; 0 = all cores")->check(CLI::Range(0, 1024));
+  add_threads_option(command, options);
   command.add_option("--instruction-set", options.instruction_set, "avx2, avx512 or avx512_bf16; default: the best");
   command.add_option("--dtype", options.dtype, "bf16 or f32")->capture_default_str();
 }

@@ -25,6 +25,8 @@ struct DeviceOptions {
   std::string dtype = "bf16";
 };
 
+/// --threads alone.
+void add_threads_option(CLI::App& command, DeviceOptions& options);
 void add_device_options(CLI::App& command, DeviceOptions& options);
 
 /// Throws Error for a name that is not known.

@@ -13,6 +13,7 @@
 #include "base/utf8.h"
 #include "cli/commands.h"
 #include "cli/device_options.h"
+#include "cli/number_options.h"
 #include "data/control_tokens.h"
 #include "data/rows.h"
 #include "rollout/generator.h"
@@ -62,11 +63,13 @@ data::JsonPointer template_variables(const Options& options) {
 }
 
 void add_sampling_options(CLI::App& command, Options& options) {
-  command.add_option("--temperature", options.temperature, "0 = the most likely token")->check(CLI::NonNegativeNumber);
-  command.add_option("--top-k", options.top_k, "0 = all")->check(CLI::NonNegativeNumber);
-  command.add_option("--top-p", options.top_p, "1 = all")->check(CLI::Range(0.0, 1.0));
-  command.add_option("--max-new-tokens", options.max_new_tokens)->check(CLI::PositiveNumber)->capture_default_str();
-  command.add_option("--seed", options.seed);
+  add_number(command, "--temperature", options.temperature, recipe::at_least(0), "0 = the most likely token");
+  add_number(command, "--top-k", options.top_k, recipe::at_least(0), "Only the k most likely tokens; 0 = all");
+  add_number(command, "--top-p", options.top_p, recipe::above_up_to(0, 1),
+             "Only the most likely tokens whose probabilities sum up to p; 1 = all");
+  add_number(command, "--max-new-tokens", options.max_new_tokens, recipe::between(1, static_cast<double>(kMostTokens)),
+             "Tokens after which an answer is cut off");
+  add_number(command, "--seed", options.seed, recipe::at_least(0), "The key of the random numbers");
 }
 
 rollout::SamplingOptions sampling_of(const Options& options, const LoadedModel& loaded) {

@@ -18,6 +18,7 @@
 #include "checkpoint/weight_writer.h"
 #include "cli/commands.h"
 #include "cli/device_options.h"
+#include "cli/number_options.h"
 #include "devices/cpu/device.h"
 #include "ops/loss.h"
 #include "posttrain/preflight.h"
@@ -25,8 +26,6 @@
 
 namespace flyover::cli {
 namespace {
-
-constexpr std::int64_t kMostMicroBatchTokens = std::int64_t{1} << 24;  // for a plan whose tokens the host lists
 
 struct Options {
   std::string path;
@@ -275,15 +274,15 @@ void add_inspect(CLI::App& app, Action& action) {
   };
   CLI::App* model = verb("model", "Parameters, and the memory and FLOPs of training", inspect_model);
   model->add_option("model", options->path, "Model directory (config.json is enough)")->required();
-  model->add_option("--sequence-length", options->sequence_length)->check(CLI::PositiveNumber);
-  model->add_option("--micro-batch-tokens", options->micro_batch_tokens)
-      ->check(CLI::Range(std::int64_t{1}, kMostMicroBatchTokens));
+  const recipe::Range tokens = recipe::between(1, static_cast<double>(kMostTokens));
+  add_number(*model, "--sequence-length", options->sequence_length, tokens, "Tokens of a document");
+  add_number(*model, "--micro-batch-tokens", options->micro_batch_tokens, tokens, "Tokens at a time");
   model->add_option("--optimizer", options->optimizer, "adamw or muon")->capture_default_str();
   add_device_options(*model, options->device);
   CLI::App* data = verb("data", "What a recipe trains on, trained tokens highlighted", inspect_data);
   data->add_option("recipe", options->path, "The recipe (YAML)")->required();
   data->add_option("--set", options->overrides, "Change a key: path.to.key=value")->take_all()->allow_extra_args(false);
-  data->add_option("--examples", options->examples, "Examples to show")->check(CLI::NonNegativeNumber);
+  add_number(*data, "--examples", options->examples, recipe::at_least(0), "Examples to show");
   for (const auto& [name, help, function] :
        {std::tuple("logits", "Write logits [tokens, vocabulary] f32", &inspect_logits),
         std::tuple("gradients", "Write the loss and the gradient of every parameter", &inspect_gradients)}) {

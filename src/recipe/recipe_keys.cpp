@@ -1,4 +1,5 @@
 // The keys of a recipe outside its stages.
+#include "base/threads.h"
 #include "recipe/schema.h"
 
 namespace flyover::recipe {
@@ -40,7 +41,7 @@ const Section& section_of(const Recipe*) {
            {.name = "threads",
             .documentation = "Threads of the computation; 0 = all cores that the process may use. Never changes "
                              "results.",
-            .range = at_least(0)}),
+            .range = between(0, base::kMostThreads)}),
        key(&Recipe::instruction_set,
            {.name = "instruction_set", .documentation = "Instructions of the CPU to use; `auto` = the widest it has."}),
        key(&Recipe::memory_limit,

@@ -258,14 +258,57 @@ TEST_F(BadInput, ALineOfAChatIsAskedForAgain) {
   EXPECT_THAT(result.output, HasSubstr("(your line: contains the text of the control token <|im_end|>"));
 }
 
+TEST_F(BadInput, ThreadsAreLimitedInTheRecipeAsOnTheCommandLine) {
+  expect_refused(recipe_text() + "threads: 5000\n", {"recipe.yaml:10: threads: expected an integer from 0 to 1024"});
+  const ProcessResult result = run_flyover({"inspect", "model", model_.string(), "--threads", "5000"});
+  EXPECT_EQ(result.exit_code, 2) << result.output;
+  EXPECT_THAT(result.output, HasSubstr("--threads: expected an integer from 0 to 1024, found \"5000\""));
+}
+
+TEST_F(BadInput, NumbersOnTheCommandLine) {
+  const std::vector<std::string> generate = {"generate", "--model", model_.string(), "--prompt", "a"};
+  const std::vector<std::string> bench = {"bench", "train", "--shape", "tiny"};
+  const std::vector<std::string> plan = {"inspect", "model", model_.string()};
+  const std::vector<std::string> data = {"inspect", "data", (work_.path() / "recipe.yaml").string()};
+  const std::vector<std::string> convert = {"convert", model_.string(), (work_.path() / "converted").string()};
+  struct Case {
+    std::vector<std::string> command;
+    std::string option;
+    std::vector<std::string> values;
+    std::string expected;
+  };
+  for (const Case& test :
+       {Case{generate, "--temperature", {"nan", "inf", "-1", "1e39", "0x1"}, "a number >= 0"},
+        {generate, "--top-p", {"0", "-0.5", "nan", "1.5", "1e-60"}, "a number > 0 and <= 1"},
+        {generate, "--top-k", {"-1", "1.5", "3000000000"}, "an integer >= 0"},
+        {generate, "--max-new-tokens", {"0", "-1", "9000000000000000000"}, "an integer from 1 to 16777216"},
+        {generate, "--seed", {"-1", "1.5", "18446744073709551616"}, "an integer >= 0"},
+        {generate, "--threads", {"-5", "1025"}, "an integer from 0 to 1024"},
+        {bench, "--threads", {"-5", "1025"}, "an integer from 0 to 1024"},
+        {bench, "--sequence-length", {"1", "-5"}, "an integer from 2 to 1048576"},
+        {bench, "--step-tokens", {"0", "9000000000000000000"}, "an integer from 1 to 16777216"},
+        {bench, "--micro-batch-tokens", {"-5", "nan"}, "an integer from 0 to 16777216"},
+        {bench, "--steps", {"0", "-1"}, "an integer from 1 to 1000000"},
+        {plan, "--sequence-length", {"0", "nan"}, "an integer from 1 to 16777216"},
+        {plan, "--micro-batch-tokens", {"-5", "9000000000000000000"}, "an integer from 1 to 16777216"},
+        {data, "--examples", {"-1"}, "an integer >= 0"},
+        {convert, "--max-shard-bytes", {"0", "-1", "1e9"}, "an integer >= 1"}}) {
+    for (const std::string& value : test.values) {
+      std::vector<std::string> arguments = test.command;
+      arguments.insert(arguments.end(), {test.option, value});
+      const ProcessResult result = run_flyover(arguments);
+      EXPECT_EQ(result.exit_code, 2) << result.output;
+      EXPECT_THAT(result.output, HasSubstr(test.option + ": expected " + test.expected + ", found \"" + value + "\""));
+    }
+  }
+}
+
 TEST_F(BadInput, CommandLine) {
   EXPECT_EQ(run_flyover({"rum"}).exit_code, 2);
   EXPECT_EQ(run_flyover({}).exit_code, 2);
   EXPECT_EQ(run_flyover({"run", "/nowhere.yaml"}).exit_code, 2);
   EXPECT_EQ(run_flyover({"generate", "--model", model_.string()}).exit_code, 2);
   EXPECT_EQ(run_flyover({"--help"}).exit_code, 0);
-  EXPECT_EQ(run_flyover({"inspect", "model", model_.string(), "--micro-batch-tokens", "9000000000000000000"}).exit_code,
-            2);
   EXPECT_EQ(run_flyover({"inspect", "model", model_.string(), "--device", "gpu"}).exit_code, 2);
   const ProcessResult tokens = run_flyover(
       {"inspect", "logits", "--model", model_.string(), "--tokens", "1,x", "--out", (work_.path() / "o").string()});
