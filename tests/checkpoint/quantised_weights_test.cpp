@@ -199,6 +199,29 @@ TEST_F(QuantisedWeights, ExpertsMissingFromAShardAreListed) {
   EXPECT_THAT(message_of([&] { ModelDirectory::open(sharded); }), HasSubstr("layers.2.ffn.experts.4.w2.weight"));
 }
 
+/// The same tensors under other names.
+HandmadeModel renamed(const HandmadeModel& model, const std::function<std::string(const std::string&)>& name_of) {
+  HandmadeModel result;
+  for (const auto& [name, tensor] : model) {
+    HandmadeTensor& other = result[name_of(name)] = tensor;
+    other.spec.name = name_of(name);
+  }
+  return result;
+}
+
+TEST_F(QuantisedWeights, PublishedNamesMayAllBeginWithModel) {
+  const HandmadeModel original = quantised_model(6);
+  for (const char* without : {"", "head.weight", "mtp."}) {
+    const HandmadeModel prefixed = renamed(original, [&](const std::string& name) {
+      return *without != 0 && name.starts_with(without) ? name : "model." + name;
+    });
+    write_handmade(model_path(), prefixed);
+    LoadedModel loaded(model_path(), tensor::DType::kF32, ParameterUse::kInference);
+    EXPECT_GT(loaded.model->summary().prediction_parameters, 0);
+    expect_values(loaded, prefixed, false);
+  }
+}
+
 TEST_F(QuantisedWeights, AHashTableMustBeThereAndNameExperts) {
   EXPECT_THAT(message_with([](HandmadeModel& model) { model.erase("layers.0.ffn.gate.tid2eid"); }),
               HasSubstr("1 tensor missing: \"layers.0.ffn.gate.tid2eid\""));
