@@ -12,16 +12,21 @@ namespace {
 using base::Json;
 using testing::HasSubstr;
 
-/// The message for a small valid configuration with these members instead of its own.
-std::string message_of(const char* changes) {
+/// A small valid configuration with these members instead of its own.
+Json small_config(const char* changes) {
   Json config = Json::parse(R"({"vocab_size": 11, "hidden_size": 12, "num_hidden_layers": 3, "num_attention_heads": 4,
       "head_dim": 8, "qk_rope_head_dim": 4, "q_lora_rank": 6, "o_groups": 2, "o_lora_rank": 4, "sliding_window": 8,
       "compress_ratios": [0, 4, 128], "index_n_heads": 2, "index_head_dim": 8, "index_topk": 4, "n_routed_experts": 5,
       "num_experts_per_tok": 2, "moe_intermediate_size": 6, "num_hash_layers": 1, "hc_mult": 2,
       "num_nextn_predict_layers": 1})");
   config.update(Json::parse(changes));
+  return config;
+}
+
+/// The message for the small configuration with these members instead of its own.
+std::string message_of(const char* changes) {
   try {
-    Model(parse_config(config, "config.json"), {});
+    Model(parse_config(small_config(changes), "config.json"), {});
   } catch (const base::Error& error) {
     return error.what();
   }
@@ -127,6 +132,27 @@ TEST(DeepSeekV4Config, LayerTypesThatContradictTheRatiosAreNamed) {
                           "heavily_compressed_attention"]})"),
             "config.json: layer 1: \"layer_types\" says heavily_compressed_attention (a ratio of 128), "
             "\"compress_ratios\" says 4; correct one of them, or leave one out");
+}
+
+TEST(DeepSeekV4Config, HyperConnectionsBeginAsTheConfigurationSays) {
+  const auto starts = [](const char* changes) {
+    const Model model(parse_config(small_config(changes), "config.json"), {});
+    std::vector<double> result;  // logits of a stream's weights for itself and for the other one, and a scale
+    for (const autograd::Parameter& parameter : model.parameters().all()) {
+      if (parameter.spec.name == "layers.0.hc_attn_base") {
+        const Initialisation base = model.initialisation(parameter, 1);
+        result = {base.values[4], base.values[5]};  // behind 2 + 2 for reading and writing
+      } else if (parameter.spec.name == "layers.0.hc_attn_scale") {
+        result.push_back(model.initialisation(parameter, 1).mean);
+      }
+    }
+    return result;
+  };
+  EXPECT_EQ(starts("{}"), (std::vector<double>{6.0, 0.0, 0.01}));
+  EXPECT_EQ(starts(R"({"hc_initial_mixing": 2.5, "hc_initial_scale": 1.0})"), (std::vector<double>{2.5, 0.0, 1.0}));
+  EXPECT_EQ(message_of(R"({"hc_initial_mixing": 1e30})"),
+            "config.json: \"hc_initial_mixing\" must be a number from 0 to 80, found 1e+30");
+  EXPECT_THAT(message_of(R"({"hc_initial_scale": -1})"), HasSubstr("hc_initial_scale"));
 }
 
 TEST(DeepSeekV4Config, RopeScalingThatIsNotSupportedIsNamed) {

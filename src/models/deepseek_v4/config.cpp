@@ -15,6 +15,11 @@ namespace {
 using base::Json;
 
 constexpr std::int64_t kOverlappingRatio = 4;
+/// How near to the identity the streams are mixed at the beginning. The report does not say; softmax and Sinkhorn make
+/// 0.99 of it with 4 streams.
+constexpr double kInitialMixing = 6.0;
+/// "Gating factor" of the hyper-connections at the beginning (mHC paper, appendix).
+constexpr double kInitialScale = 0.01;
 constexpr std::int64_t kLargestRatio = (std::int64_t{1} << 20) - 1;
 
 std::vector<std::string> read_words(const Json& config, std::string_view key, std::string_view source) {
@@ -190,6 +195,15 @@ void check_sizes(const Config& config, std::string_view source) {
                 config.num_nextn_predict_layers);
 }
 
+/// A value that hyper-connections begin with.
+double read_initial(const Json& config, std::string_view key, std::string_view source, double fallback) {
+  constexpr double kLargest = 80.0;  // exponentials of the logits stay finite in f32
+  const double value = base::get_number(config, key, source, fallback);
+  base::require(value >= 0 && value <= kLargest, "{}: \"{}\" must be a number from 0 to {}, found {}", source, key,
+                kLargest, value);
+  return value;
+}
+
 /// How many elements of a head are rotated: given as such, or as a part of the head.
 std::int64_t read_rotated(const Json& config, std::string_view source, std::int64_t head_dim) {
   if (base::find_member(config, "qk_rope_head_dim", source) != nullptr) {
@@ -247,6 +261,8 @@ Config parse_config(const Json& config, std::string_view source) {
   result.hc_mult = size("hc_mult");
   result.hc_sinkhorn_iters = read_size(config, "hc_sinkhorn_iters", source, 20);
   result.hc_eps = read_positive(config, "hc_eps", source, 1e-6);
+  result.hc_initial_mixing = read_initial(config, "hc_initial_mixing", source, kInitialMixing);
+  result.hc_initial_scale = read_initial(config, "hc_initial_scale", source, kInitialScale);
   result.num_nextn_predict_layers = base::get_integer(config, "num_nextn_predict_layers", source, 0);
   result.max_position_embeddings = read_size(config, "max_position_embeddings", source, 1048576);
   result.rms_norm_eps = read_positive(config, "rms_norm_eps", source, 1e-6);
