@@ -53,7 +53,11 @@ Json target_config(const ModelDirectory& source, ConvertTo to, const ModelDirect
   } else if (to == ConvertTo::kFp4Experts) {
     storage["expert_dtype"] = "fp4";
   } else if (to == ConvertTo::kFp8 || to == ConvertTo::kFp4) {
-    storage = quantised_storage_keys(to == ConvertTo::kFp4);
+    const auto released = models::released_weights(source.config(), config_source(source));
+    const bool f32_scales = std::any_of(released.begin(), released.end(), [](const models::ReleasedWeight& weight) {
+      return weight.stored == models::ReleasedAs::kFp8WithF32Scales;
+    });
+    storage = quantised_storage_keys(f32_scales ? TensorType::kF32 : TensorType::kF8E8M0, to == ConvertTo::kFp4);
   }
   set_storage(config, plain, storage);
   return config;
@@ -104,20 +108,26 @@ std::vector<SourceRows> rows_for(const CheckpointSlice& target, std::span<const 
 }
 
 /// How each weight of the published checkpoint is stored, by name; FP8 and FP4 only.
-std::map<std::string, WeightFormat, std::less<>> published_formats(const ModelDirectory& source,
-                                                                   const models::StoredNames& names, ConvertTo to) {
+std::map<std::string, models::ReleasedAs, std::less<>> published_formats(const ModelDirectory& source,
+                                                                         const models::StoredNames& names,
+                                                                         ConvertTo to) {
   const auto released = models::released_weights(source.config(), config_source(source), names);
   base::require(!released.empty(),
                 "{}: is of a family without a list of quantised weights: convert it to bf16 or "
                 "f32, or --like another directory",
                 source.path().string());
-  std::map<std::string, WeightFormat, std::less<>> formats;
+  using models::ReleasedAs;
+  const auto is_fp4 = [](const models::ReleasedWeight& weight) { return weight.stored == ReleasedAs::kFp4; };
+  base::require(to == ConvertTo::kFp8 || std::any_of(released.begin(), released.end(), is_fp4),
+                "{}: is of a family that is not published in FP4: convert it to fp8, bf16 or f32, or --like another "
+                "directory",
+                source.path().string());
+  std::map<std::string, ReleasedAs, std::less<>> formats;
   for (const models::ReleasedWeight& weight : released) {
-    const bool is_fp4 = weight.stored == models::ReleasedAs::kFp4;
-    if (is_fp4 && to != ConvertTo::kFp8) {
-      formats[weight.name] = WeightFormat::kFp4;
-    } else if (to != ConvertTo::kFp4Experts && (is_fp4 || weight.stored == models::ReleasedAs::kFp8)) {
-      formats[weight.name] = WeightFormat::kFp8;
+    if (is_fp4(weight)) {
+      formats[weight.name] = to == ConvertTo::kFp8 ? ReleasedAs::kFp8 : ReleasedAs::kFp4;
+    } else if (to != ConvertTo::kFp4Experts && is_quantised(weight.stored)) {
+      formats[weight.name] = weight.stored;
     }
   }
   return formats;
@@ -181,7 +191,7 @@ class StorageRule {
 
   TensorType plain_;
   const ModelDirectory* like_;
-  std::map<std::string, WeightFormat, std::less<>> formats_;
+  std::map<std::string, models::ReleasedAs, std::less<>> formats_;
 };
 
 void add_copies(const ModelDirectory& like, const models::LanguageModel& model, Conversion& conversion) {

@@ -13,8 +13,8 @@ namespace flyover::checkpoint {
 /// "quantization_config" it must not stay, because other programs would take experts in FP8 for FP4.
 void set_storage(base::Json& config, TensorType plain, const base::Json& storage);
 
-/// The two keys for FP8 weights in blocks of 128 x 128 with ue8m0 scales, as DeepSeek-V4 is published; with FP4 experts
-/// if `fp4_experts`.
-base::Json quantised_storage_keys(bool fp4_experts);
+/// The two keys for FP8 weights in blocks of 128 x 128: with scales of type F8_E8M0, as DeepSeek-V4 is published, or
+/// F32, as DeepSeek-V3 is; with FP4 experts if `fp4_experts`.
+base::Json quantised_storage_keys(TensorType scales, bool fp4_experts);
 
 }  // namespace flyover::checkpoint

@@ -1,5 +1,6 @@
 #include "checkpoint/weight_matching.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include <fmt/core.h>
@@ -88,6 +89,25 @@ std::vector<MatchedSlice> match_weights(const ModelDirectory& directory, const m
   return matched;
 }
 
+namespace {
+
+/// Throws Error for a row that names an index twice, as every row of a table does that was never filled.
+void check_distinct(std::string_view name, std::span<const std::int32_t> indices, std::int64_t row_length) {
+  const auto width = static_cast<std::size_t>(row_length);
+  std::vector<std::int32_t> row(width);
+  for (std::size_t begin = 0; begin + width <= indices.size(); begin += width) {
+    std::copy_n(indices.begin() + static_cast<std::ptrdiff_t>(begin), width, row.begin());
+    std::sort(row.begin(), row.end());
+    const auto repeated = std::adjacent_find(row.begin(), row.end());
+    base::require(repeated == row.end(),
+                  "{}: row {} has the index {} twice, expected {} different ones; whoever wrote this file did not fill "
+                  "or keep the table, take it from the original checkpoint",
+                  name, begin / width, repeated == row.end() ? 0 : *repeated, row_length);
+  }
+}
+
+}  // namespace
+
 std::vector<std::int32_t> read_indices(const MatchedSlice& match) {
   const CheckpointSlice& slice = *match.slice;
   const std::span<const std::byte> bytes = bytes_of(*match.weight.elements);
@@ -112,6 +132,7 @@ std::vector<std::int32_t> read_indices(const MatchedSlice& match) {
                   value, limit - 1);
     result[i] = static_cast<std::int32_t>(value);
   }
+  check_distinct(slice.name, std::span(result).first(stored), slice.shape[1]);
   for (std::size_t i = stored; i < result.size(); ++i) {
     result[i] = result[i - stored];
   }

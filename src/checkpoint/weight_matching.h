@@ -26,7 +26,7 @@ std::vector<MatchedSlice> match_weights(const ModelDirectory& directory, const m
                                         std::int64_t stored_vocabulary = 0);
 
 /// A table of indices, which files hold as I64 or I32; where the vocabulary grows, its new rows repeat the stored ones
-/// from the first. Throws Error for any other type and for indices out of range.
+/// from the first. Throws Error for any other type, for indices out of range and for a row with one of them twice.
 std::vector<std::int32_t> read_indices(const MatchedSlice& match);
 
 /// The name of the embedding or the output layer if `name` is a copy of it that some checkpoints of DeepSeek keep with

@@ -109,9 +109,22 @@ void write_quantised(const WeightSource& source, const WeightStorage& storage, W
 
 }  // namespace
 
-WeightStorage quantised_storage(const std::string& weight, WeightFormat format) {
-  const TensorType elements = format == WeightFormat::kFp8 ? TensorType::kF8E4M3 : TensorType::kI8;
-  return {format, elements, TensorType::kF8E8M0, scale_name(weight)};
+WeightStorage quantised_storage(const std::string& weight, models::ReleasedAs stored) {
+  switch (stored) {
+    case models::ReleasedAs::kFp4:
+      return {WeightFormat::kFp4, TensorType::kI8, TensorType::kF8E8M0, scale_name(weight)};
+    case models::ReleasedAs::kFp8:
+      return {WeightFormat::kFp8, TensorType::kF8E4M3, TensorType::kF8E8M0, scale_name(weight)};
+    case models::ReleasedAs::kFp8WithF32Scales:
+      return {WeightFormat::kFp8, TensorType::kF8E4M3, TensorType::kF32, weight + "_scale_inv"};
+    default:
+      throw base::InternalError(fmt::format("the weight {} is not published quantised", weight));
+  }
+}
+
+bool is_quantised(models::ReleasedAs stored) {
+  return stored == models::ReleasedAs::kFp8 || stored == models::ReleasedAs::kFp8WithF32Scales ||
+         stored == models::ReleasedAs::kFp4;
 }
 
 std::optional<StoredWeight> find_weight(const ModelDirectory& directory, std::string_view name,
@@ -156,9 +169,8 @@ std::vector<TensorSpec> released_tensors(std::span<const models::ReleasedWeight>
   for (const models::ReleasedWeight& weight : weights) {
     const auto sizes = weight.shape.values();
     const std::vector<std::int64_t> shape(sizes.begin(), sizes.end());
-    if (weight.stored == ReleasedAs::kFp8 || weight.stored == ReleasedAs::kFp4) {
-      const auto format = weight.stored == ReleasedAs::kFp8 ? WeightFormat::kFp8 : WeightFormat::kFp4;
-      const WeightStorage storage = quantised_storage(weight.name, format);
+    if (is_quantised(weight.stored)) {
+      const WeightStorage storage = quantised_storage(weight.name, weight.stored);
       tensors.push_back(part_spec(weight.name, shape, storage, WeightPart::kScales));
       tensors.push_back(part_spec(weight.name, shape, storage, WeightPart::kElements));
     } else {

@@ -22,8 +22,12 @@ struct WeightStorage {
   std::string scales_name;                  ///< likewise
 };
 
-/// The storage of `weight` quantised with ue8m0 scales, under the published names.
-WeightStorage quantised_storage(const std::string& weight, WeightFormat format);
+/// The storage of `weight` where it is published quantised, under the published names: f32 scales are
+/// "X.weight_scale_inv", ue8m0 scales "X.scale".
+WeightStorage quantised_storage(const std::string& weight, models::ReleasedAs stored);
+
+/// Whether it has elements and scales.
+bool is_quantised(models::ReleasedAs stored);
 
 /// The weight as a directory has it, if that has one of this name, shape and well-formed scales. Throws nothing:
 /// whoever reads a directory's weights asks a TensorConsumer.

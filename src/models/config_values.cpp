@@ -53,8 +53,10 @@ void check_parameter_count(double count, std::string_view source) {
                 kMostParameters);
 }
 
-void check_layers_and_heads(std::int64_t layers, std::int64_t head_dim, std::string_view source) {
+void check_layers_and_heads(std::int64_t layers, std::int64_t heads, std::int64_t head_dim, std::string_view source) {
   base::require(layers <= kMostLayers, "{}: num_hidden_layers {} is more than {}", source, layers, kMostLayers);
+  base::require(heads <= kMostHeads, "{}: {} attention heads are not supported (supported: up to {})", source, heads,
+                kMostHeads);
   base::require(head_dim <= kLargestHead, "{}: heads of {} elements are not supported (supported: up to {})", source,
                 head_dim, kLargestHead);
 }

@@ -13,12 +13,13 @@ namespace flyover::models {
 
 /// Far beyond every model there is; within them no product of sizes overflows and no loop over layers takes long.
 inline constexpr std::int64_t kMostLayers = 10'000;
+inline constexpr std::int64_t kMostHeads = 16'384;
 inline constexpr std::int64_t kLargestHead = 65'536;
 
 /// Throws Error for `count` (about as many parameters as the model will have) beyond 1e15.
 void check_parameter_count(double count, std::string_view source);
 /// Throws Error for layers or heads beyond the limits above.
-void check_layers_and_heads(std::int64_t layers, std::int64_t head_dim, std::string_view source);
+void check_layers_and_heads(std::int64_t layers, std::int64_t heads, std::int64_t head_dim, std::string_view source);
 /// Throws Error for a choice of experts that no router makes. `key` is what config.json calls the number of experts.
 void check_experts(std::int64_t experts, std::int64_t chosen, std::string_view key, std::string_view source);
 

@@ -1,6 +1,7 @@
 #include "checkpoint/convert.h"
 
 #include <fstream>
+#include <numeric>
 #include <sstream>
 
 #include <gmock/gmock.h>
@@ -448,8 +449,13 @@ TEST_F(Convert, MemoryIsBoundedByItsLargestTensor) {
   ModelDirectoryContents contents;
   contents.tensors = released_tensors(models::released_weights(config, "config.json"));
   contents.write_tensor = [](const TensorSpec& tensor, const PieceWriter& write) {
-    write(
-        std::vector<std::byte>(byte_count(tensor), tensor.dtype == TensorType::kI64 ? std::byte{0} : std::byte{0x31}));
+    if (tensor.dtype == TensorType::kI64) {
+      std::vector<std::int64_t> table(byte_count(tensor) / sizeof(std::int64_t));
+      std::iota(table.begin(), table.end(), std::int64_t{0});  // 80 of 120 experts
+      write(std::as_bytes(std::span(table)));
+    } else {
+      write(std::vector<std::byte>(byte_count(tensor), std::byte{0x31}));
+    }
   };
   write_model_directory(at("fp4"), config, contents);
   std::uint64_t largest = 0;

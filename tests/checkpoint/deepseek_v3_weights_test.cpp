@@ -1,12 +1,16 @@
 // DeepSeek-V3 as it is published: FP8 projections with f32 scales of 128 x 128 blocks, and a prediction block that
 // repeats embedding and output layer.
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "base/files.h"
 #include "base/random.h"
+#include "checkpoint/convert.h"
 #include "checkpoint/handmade_files.h"
 #include "checkpoint/model_weights.h"
 #include "checkpoint/quantised_model.h"
@@ -137,6 +141,56 @@ TEST_F(DeepSeekV3Weights, WithoutThePredictionBlockAreWhatTransformersSaves) {
                 });
               }),
               HasSubstr("1 tensor missing: \"model.layers.1.mlp.experts.3.up_proj.weight\""));
+}
+
+ConvertRequest to(const std::filesystem::path& source, const std::filesystem::path& target, ConvertTo type) {
+  ConvertRequest request;
+  request.source = source;
+  request.target = target;
+  request.to = type;
+  return request;
+}
+
+TEST_F(DeepSeekV3Weights, ConvertedToBf16AndBackAreStoredAsPublished) {
+  const HandmadeModel original = published_model();
+  write_handmade(path(), original, true, kConfig);
+  const auto plain = directory_.path() / "bf16", again = directory_.path() / "again", copy = directory_.path() / "copy";
+  convert_model(to(path(), plain, ConvertTo::kBf16));
+  convert_model(to(plain, again, ConvertTo::kFp8));
+  EXPECT_EQ(nlohmann::json::parse(base::read_file(again / "config.json")), nlohmann::json::parse(kConfig));
+  const ModelDirectory directory = ModelDirectory::open(again);
+  HandmadeModel found;
+  for (const ModelTensor& tensor : directory.tensors()) {
+    found[tensor.entry->name] = {*tensor.entry, std::string(as_text(bytes_of(tensor)))};
+  }
+  EXPECT_EQ(found.size(), original.size() - 2) << "all but the copies of embedding and output layer";
+  for (const auto& [name, tensor] : found) {
+    EXPECT_EQ(tensor.spec.dtype, original.at(name).spec.dtype) << name;
+    EXPECT_EQ(tensor.spec.shape, original.at(name).spec.shape) << name;
+    if (name.ends_with("_scale_inv")) {
+      continue;
+    }
+    const std::vector<double> expected = handmade_values(original, name), values = handmade_values(found, name);
+    const double largest = std::abs(*std::max_element(expected.begin(), expected.end()));
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      // FP8 has 3 bits behind the leading one, bf16 has 7; below the smallest normal code steps are 2^-9 of the scale.
+      const double step = std::abs(expected[i]) * (1.0 / 16 + 1.0 / 256) + largest / 448 / 512;
+      ASSERT_NEAR(values[i], expected[i], tensor.spec.dtype == TensorType::kF8E4M3 ? step : 0.0) << name;
+    }
+  }
+  convert_model(to(again, copy, ConvertTo::kFp8));
+  const ModelDirectory copied = ModelDirectory::open(copy);
+  for (const ModelTensor& tensor : copied.tensors()) {
+    EXPECT_EQ(std::string(as_text(bytes_of(tensor))), found.at(tensor.entry->name).bytes) << tensor.entry->name;
+  }
+}
+
+TEST_F(DeepSeekV3Weights, AreNotPublishedInFp4) {
+  write_handmade(path(), published_model(), false, kConfig);
+  for (const ConvertTo type : {ConvertTo::kFp4, ConvertTo::kFp4Experts}) {
+    EXPECT_THAT(message_of([&] { convert_model(to(path(), directory_.path() / "out", type)); }),
+                HasSubstr("is of a family that is not published in FP4: convert it to fp8, bf16 or f32"));
+  }
 }
 
 }  // namespace

@@ -80,6 +80,7 @@ HandmadeModel quantised_model(std::uint64_t seed, bool copies) {
     const std::vector<std::int64_t> shape(weight.shape.values().begin(), weight.shape.values().end());
     switch (weight.stored) {
       case ReleasedAs::kFp8:
+      case ReleasedAs::kFp8WithF32Scales:  // not of this family
       case ReleasedAs::kFp4:
         add_quantised(model, weight.name, shape[0], shape[1], weight.stored == ReleasedAs::kFp4, random);
         break;

@@ -199,6 +199,29 @@ TEST_F(QuantisedWeights, ExpertsMissingFromAShardAreListed) {
   EXPECT_THAT(message_of([&] { ModelDirectory::open(sharded); }), HasSubstr("layers.2.ffn.experts.4.w2.weight"));
 }
 
+/// The same tensors under other names.
+HandmadeModel renamed(const HandmadeModel& model, const std::function<std::string(const std::string&)>& name_of) {
+  HandmadeModel result;
+  for (const auto& [name, tensor] : model) {
+    HandmadeTensor& other = result[name_of(name)] = tensor;
+    other.spec.name = name_of(name);
+  }
+  return result;
+}
+
+TEST_F(QuantisedWeights, PublishedNamesMayAllBeginWithModel) {
+  const HandmadeModel original = quantised_model(6);
+  for (const char* without : {"", "head.weight", "mtp."}) {
+    const HandmadeModel prefixed = renamed(original, [&](const std::string& name) {
+      return *without != 0 && name.starts_with(without) ? name : "model." + name;
+    });
+    write_handmade(model_path(), prefixed);
+    LoadedModel loaded(model_path(), tensor::DType::kF32, ParameterUse::kInference);
+    EXPECT_GT(loaded.model->summary().prediction_parameters, 0);
+    expect_values(loaded, prefixed, false);
+  }
+}
+
 TEST_F(QuantisedWeights, AHashTableMustBeThereAndNameExperts) {
   EXPECT_THAT(message_with([](HandmadeModel& model) { model.erase("layers.0.ffn.gate.tid2eid"); }),
               HasSubstr("1 tensor missing: \"layers.0.ffn.gate.tid2eid\""));
@@ -210,6 +233,18 @@ TEST_F(QuantisedWeights, AHashTableMustBeThereAndNameExperts) {
         }),
         AllOf(HasSubstr("layers.0.ffn.gate.tid2eid: element 9 is"), HasSubstr("from 0 to 4")));
   }
+}
+
+TEST_F(QuantisedWeights, AHashTableMustNameDifferentExpertsForAToken) {
+  const auto message = [&](std::size_t first, std::size_t count) {
+    return message_with([&](HandmadeModel& model) {
+      model.at("layers.0.ffn.gate.tid2eid").bytes.replace(8 * first, 8 * count, std::string(8 * count, '\0'));
+    });
+  };
+  EXPECT_EQ(message(0, 1), "no error") << "the index is 0 already";
+  EXPECT_THAT(message(2 * 7, 2), HasSubstr("layers.0.ffn.gate.tid2eid: row 7 has the index 0 twice, expected 2 "
+                                           "different ones"));
+  EXPECT_THAT(message(0, 2 * 40), HasSubstr("row 0 has the index 0 twice"));
 }
 
 TEST_F(QuantisedWeights, AreWrittenBackByteForByteAsTheyWere) {

@@ -75,6 +75,7 @@ struct Totals {
   std::int64_t elements = 0;
   std::uint64_t bytes = 0;
   std::map<TensorType, std::size_t> by_type;
+  std::map<TensorType, std::int64_t> elements_by_type;
 };
 
 Totals totals_of(const base::Json& config) {
@@ -85,6 +86,7 @@ Totals totals_of(const base::Json& config) {
     ++totals.tensors;
     ++totals.by_type[tensor.dtype];
     totals.bytes += byte_count(tensor);
+    totals.elements_by_type[tensor.dtype] += static_cast<std::int64_t>(byte_count(tensor) / size_of(tensor.dtype));
     totals.elements += static_cast<std::int64_t>(byte_count(tensor) / size_of(tensor.dtype));
   }
   return totals;
@@ -103,6 +105,20 @@ TEST(PublishedCheckpoint, OfFlashHasTheTensorsAndElementsOfTheFormula) {
   const Totals totals = totals_of(flash_config());
   EXPECT_EQ(totals.tensors, 69'187u);
   EXPECT_EQ(totals.elements, 158'069'433'298);
+}
+
+TEST(PublishedCheckpoint, OfDeepSeekV3HasTheElementsOfItsFileHeaders) {
+  const base::Json config = base::parse_json(R"({"model_type": "deepseek_v3", "vocab_size": 129280,
+    "hidden_size": 7168, "intermediate_size": 18432, "moe_intermediate_size": 2048, "num_hidden_layers": 61,
+    "first_k_dense_replace": 3, "num_attention_heads": 128, "q_lora_rank": 1536, "kv_lora_rank": 512,
+    "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128, "n_routed_experts": 256,
+    "n_shared_experts": 1, "num_experts_per_tok": 8, "n_group": 8, "topk_group": 4, "num_nextn_predict_layers": 1})",
+                                             "config.json");
+  const Totals totals = totals_of(config);
+  EXPECT_EQ(totals.elements_by_type.at(TensorType::kBf16), 3'918'786'560);
+  EXPECT_EQ(totals.elements_by_type.at(TensorType::kF8E4M3), 680'571'043'840);
+  EXPECT_EQ(totals.elements_by_type.at(TensorType::kF32), 41'555'600);
+  EXPECT_EQ(totals.elements_by_type.size(), 3u);
 }
 
 TEST(PublishedCheckpoint, WeightsAreThoseOfTheModelUnderEverySetOfNames) {

@@ -66,8 +66,14 @@ TEST(DeepSeekV3Config, SizesThatDoNotFitTogetherAreNamed) {
             "config.json: num_experts_per_tok 5 is more than the 4 experts of topk_group 2 groups, or than 32");
   EXPECT_EQ(message_of(R"({"n_routed_experts": 1026})"),
             "config.json: n_routed_experts 1026 is more than 1024, which is supported");
-  EXPECT_THAT(message_of(R"({"num_attention_heads": 2147483647, "v_head_dim": 2147483647})"),
+  EXPECT_THAT(message_of(R"({"num_attention_heads": 16384, "v_head_dim": 65536, "hidden_size": 2147483647})"),
               testing::HasSubstr("parameters (supported: up to 1e+15)"));
+  EXPECT_EQ(message_of(R"({"num_attention_heads": 1048576})"),
+            "config.json: 1048576 attention heads are not supported (supported: up to 16384)");
+  for (const char* key : {"v_head_dim", "qk_nope_head_dim", "qk_rope_head_dim"}) {
+    EXPECT_THAT(message_of(fmt::format(R"({{"{}": 100000}})", key).c_str()),
+                testing::HasSubstr("elements are not supported (supported: up to 65536)"));
+  }
 }
 
 TEST(DeepSeekV3Config, ValuesThatChangeTheComputationAndAreNotSupportedAreNamed) {

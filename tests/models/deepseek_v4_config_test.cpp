@@ -12,16 +12,21 @@ namespace {
 using base::Json;
 using testing::HasSubstr;
 
-/// The message for a small valid configuration with these members instead of its own.
-std::string message_of(const char* changes) {
+/// A small valid configuration with these members instead of its own.
+Json small_config(const char* changes) {
   Json config = Json::parse(R"({"vocab_size": 11, "hidden_size": 12, "num_hidden_layers": 3, "num_attention_heads": 4,
       "head_dim": 8, "qk_rope_head_dim": 4, "q_lora_rank": 6, "o_groups": 2, "o_lora_rank": 4, "sliding_window": 8,
       "compress_ratios": [0, 4, 128], "index_n_heads": 2, "index_head_dim": 8, "index_topk": 4, "n_routed_experts": 5,
       "num_experts_per_tok": 2, "moe_intermediate_size": 6, "num_hash_layers": 1, "hc_mult": 2,
       "num_nextn_predict_layers": 1})");
   config.update(Json::parse(changes));
+  return config;
+}
+
+/// The message for the small configuration with these members instead of its own.
+std::string message_of(const char* changes) {
   try {
-    Model(parse_config(config, "config.json"), {});
+    Model(parse_config(small_config(changes), "config.json"), {});
   } catch (const base::Error& error) {
     return error.what();
   }
@@ -32,7 +37,7 @@ TEST(DeepSeekV4Config, RatiosThatCannotBeAreNamed) {
   EXPECT_EQ(message_of("{}"), "no error");
   EXPECT_EQ(message_of(R"({"compress_ratios": [0, 4, 128, 0]})"), "no error") << "one more for the prediction block";
   EXPECT_EQ(message_of(R"({"compress_ratios": [0, 1, 128]})"),
-            "config.json: compress_ratios: 1 is not a ratio (0, or 2 and more)");
+            "config.json: compress_ratios: 1 is not a ratio (0, or from 2 to 1048575)");
   EXPECT_THAT(message_of(R"({"compress_ratios": [0, -4, 128]})"), HasSubstr("compress_ratios"));
   EXPECT_THAT(message_of(R"({"compress_ratios": [0, 4.5, 128]})"), HasSubstr("compress_ratios"));
   EXPECT_THAT(message_of(R"({"compress_ratios": [0, 1000000000000, 128]})"), HasSubstr("compress_ratios"));
@@ -79,6 +84,75 @@ TEST(DeepSeekV4Config, SizesThatDoNotFitAreNamed) {
   EXPECT_THAT(message_of(R"({"num_nextn_predict_layers": 2})"), HasSubstr("num_nextn_predict_layers"));
   EXPECT_THAT(message_of(R"({"hidden_size": 2147483646, "moe_intermediate_size": 2147483646})"),
               HasSubstr("supported: up to"));
+}
+
+TEST(DeepSeekV4Config, SizesWhoseProductsWouldOverflowOrNeverEndAreNamed) {
+  // The squares of the prediction block's projections, and the compressors, count as well.
+  EXPECT_THAT(message_of(R"({"hidden_size": 1073741824})"), HasSubstr("parameters (supported: up to 1e+15)"));
+  EXPECT_THAT(message_of(R"({"num_hidden_layers": 10000, "compress_ratios": [], "head_dim": 65536,
+                            "hidden_size": 16777216})"),
+              HasSubstr("parameters (supported: up to 1e+15)"));
+  EXPECT_EQ(message_of(R"({"num_attention_heads": 1048576, "o_groups": 1048576})"),
+            "config.json: 1048576 attention heads are not supported (supported: up to 16384)");
+  EXPECT_THAT(message_of(R"({"index_n_heads": 1048576})"), HasSubstr("1048576 attention heads"));
+}
+
+TEST(DeepSeekV4Config, ARotatedPartThatIsNoneIsNamed) {
+  const auto message = [](const char* factor) {
+    return message_of(fmt::format(R"({{"qk_rope_head_dim": null, "partial_rotary_factor": {}}})", factor).c_str());
+  };
+  EXPECT_EQ(message("0.5"), "no error");
+  EXPECT_EQ(message("-1"), "config.json: \"partial_rotary_factor\" must be positive, found -1");
+  EXPECT_EQ(message("0.0"), "config.json: \"partial_rotary_factor\" must be positive, found 0");
+  EXPECT_EQ(message("1e300"), "config.json: \"partial_rotary_factor\" must be at most 1, found 1e+300");
+  EXPECT_EQ(message("0.01"),
+            "config.json: \"partial_rotary_factor\" 0.01 of head_dim 8 is 0, expected an even number of elements; set "
+            "\"qk_rope_head_dim\"");
+}
+
+TEST(DeepSeekV4Config, RatesOfLayerTypesAreBoundAsRatiosAre) {
+  const auto message = [](const char* rates) {
+    return message_of(
+        fmt::format(R"({{"compress_ratios": null, "compress_rates": {}, "layer_types": ["sliding_attention",
+        "compressed_sparse_attention", "heavily_compressed_attention"]}})",
+                    rates)
+            .c_str());
+  };
+  EXPECT_EQ(message("null"), "no error");
+  EXPECT_EQ(message(R"({"heavily_compressed_attention": 1})"),
+            "config.json: compress_rates: heavily_compressed_attention: 1 is not a ratio (0, or from 2 to 1048575)");
+  EXPECT_THAT(message(R"({"compressed_sparse_attention": 2147483647})"), HasSubstr("2147483647 is not a ratio"));
+}
+
+TEST(DeepSeekV4Config, LayerTypesThatContradictTheRatiosAreNamed) {
+  EXPECT_EQ(message_of(R"({"layer_types": ["sliding_attention", "compressed_sparse_attention",
+                          "heavily_compressed_attention"]})"),
+            "no error");
+  EXPECT_EQ(message_of(R"({"layer_types": ["sliding_attention", "heavily_compressed_attention",
+                          "heavily_compressed_attention"]})"),
+            "config.json: layer 1: \"layer_types\" says heavily_compressed_attention (a ratio of 128), "
+            "\"compress_ratios\" says 4; correct one of them, or leave one out");
+}
+
+TEST(DeepSeekV4Config, HyperConnectionsBeginAsTheConfigurationSays) {
+  const auto starts = [](const char* changes) {
+    const Model model(parse_config(small_config(changes), "config.json"), {});
+    std::vector<double> result;  // logits of a stream's weights for itself and for the other one, and a scale
+    for (const autograd::Parameter& parameter : model.parameters().all()) {
+      if (parameter.spec.name == "layers.0.hc_attn_base") {
+        const Initialisation base = model.initialisation(parameter, 1);
+        result = {base.values[4], base.values[5]};  // behind 2 + 2 for reading and writing
+      } else if (parameter.spec.name == "layers.0.hc_attn_scale") {
+        result.push_back(model.initialisation(parameter, 1).mean);
+      }
+    }
+    return result;
+  };
+  EXPECT_EQ(starts("{}"), (std::vector<double>{6.0, 0.0, 0.01}));
+  EXPECT_EQ(starts(R"({"hc_initial_mixing": 2.5, "hc_initial_scale": 1.0})"), (std::vector<double>{2.5, 0.0, 1.0}));
+  EXPECT_EQ(message_of(R"({"hc_initial_mixing": 1e30})"),
+            "config.json: \"hc_initial_mixing\" must be a number from 0 to 80, found 1e+30");
+  EXPECT_THAT(message_of(R"({"hc_initial_scale": -1})"), HasSubstr("hc_initial_scale"));
 }
 
 TEST(DeepSeekV4Config, RopeScalingThatIsNotSupportedIsNamed) {

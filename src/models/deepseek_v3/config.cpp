@@ -11,11 +11,9 @@ namespace {
 
 using base::Json;
 
-constexpr double kMostParameters = 1e15;  // no product of sizes overflows below it
-
 void check_sizes(const Config& config, std::string_view source) {
-  base::require(config.num_hidden_layers <= 10'000, "{}: num_hidden_layers {} is more than 10000", source,
-                config.num_hidden_layers);
+  check_layers_and_heads(config.num_hidden_layers, config.num_attention_heads,
+                         std::max(config.qk_head_dim(), config.v_head_dim), source);
   base::require(config.first_k_dense_replace >= 0, "{}: first_k_dense_replace must not be negative, found {}", source,
                 config.first_k_dense_replace);
   base::require(config.qk_rope_head_dim % 2 == 0, "{}: an odd qk_rope_head_dim {} cannot be rotated in pairs", source,
@@ -31,10 +29,8 @@ void check_sizes(const Config& config, std::string_view source) {
   const double experts = size(config.n_routed_experts) + size(config.n_shared_experts);
   const double layer = heads * widths * sources + hidden * (2.0 * sources + 3.0 * size(config.intermediate_size) +
                                                             experts * (3.0 * size(config.moe_intermediate_size) + 1.0));
-  const double most = size(config.num_hidden_layers + 1) * layer + 2.0 * hidden * (size(config.vocab_size) + hidden);
-  base::require(most <= kMostParameters,
-                "{}: a model of these sizes would have up to {:.3g} parameters (supported: up to {:.3g})", source, most,
-                kMostParameters);
+  check_parameter_count(size(config.num_hidden_layers + 1) * layer + 2.0 * hidden * (size(config.vocab_size) + hidden),
+                        source);
 }
 
 void check_routing(const Config& config, std::string_view source) {

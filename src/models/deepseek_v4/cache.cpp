@@ -17,10 +17,11 @@ std::int64_t round_up(std::int64_t value, std::int64_t unit) {
 
 nn::CompressedCacheSizes Cache::sizes(nn::CompressionKind kind) const {
   // All new tokens of a pass are entered before any is attended to: a ring holds them and the window before them, and
-  // the raw rows are those of the new tokens and of the windows that the first of them may complete.
+  // the raw rows are those of the new tokens and of the windows that the first of them may complete. A window that is
+  // longer than the capacity sees no more than that.
   const std::int64_t new_tokens = std::min(limits().capacity, limits().batch_tokens);
   nn::CompressedCacheSizes sizes;
-  sizes.ring = round_up(new_tokens + window_, kernels::kSharedKeyTile);
+  sizes.ring = round_up(new_tokens + std::min(window_, limits().capacity), kernels::kSharedKeyTile);
   if (kind.ratio > 0) {
     sizes.raw = new_tokens + 2 * kind.ratio;
     sizes.entries = limits().capacity / kind.ratio;

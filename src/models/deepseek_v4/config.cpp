@@ -15,6 +15,12 @@ namespace {
 using base::Json;
 
 constexpr std::int64_t kOverlappingRatio = 4;
+/// How near to the identity the streams are mixed at the beginning. The report does not say; softmax and Sinkhorn make
+/// 0.99 of it with 4 streams.
+constexpr double kInitialMixing = 6.0;
+/// "Gating factor" of the hyper-connections at the beginning (mHC paper, appendix).
+constexpr double kInitialScale = 0.01;
+constexpr std::int64_t kLargestRatio = (std::int64_t{1} << 20) - 1;
 
 std::vector<std::string> read_words(const Json& config, std::string_view key, std::string_view source) {
   std::vector<std::string> words;
@@ -28,18 +34,26 @@ std::vector<std::string> read_words(const Json& config, std::string_view key, st
   return words;
 }
 
+std::int64_t checked_ratio(std::int64_t ratio, std::string_view where) {
+  base::require(ratio != 1 && ratio <= kLargestRatio, "{}: {} is not a ratio (0, or from 2 to {})", where, ratio,
+                kLargestRatio);
+  return ratio;
+}
+
 /// `layer_types` with `compress_rates`, as transformers writes them.
 std::vector<nn::CompressionKind> kinds_of_types(const std::vector<std::string>& types, const Json& config,
                                                 std::string_view source) {
   const Json none = Json::object();
   const Json* rates = base::find_member(config, "compress_rates", source);
   const std::string where = std::string(source) + ": compress_rates";
+  const auto rate = [&](std::string_view type, std::int64_t usual) {
+    return checked_ratio(read_size(rates != nullptr ? *rates : none, type, where, usual),
+                         fmt::format("{}: {}", where, type));
+  };
   const std::map<std::string, nn::CompressionKind> known = {
       {"sliding_attention", {}},
-      {"compressed_sparse_attention",
-       {read_size(rates != nullptr ? *rates : none, "compressed_sparse_attention", where, kOverlappingRatio), true}},
-      {"heavily_compressed_attention",
-       {read_size(rates != nullptr ? *rates : none, "heavily_compressed_attention", where, 128), false}}};
+      {"compressed_sparse_attention", {rate("compressed_sparse_attention", kOverlappingRatio), true}},
+      {"heavily_compressed_attention", {rate("heavily_compressed_attention", 128), false}}};
   std::vector<nn::CompressionKind> kinds;
   for (const std::string& type : types) {
     const auto kind = known.find(type);
@@ -56,11 +70,21 @@ std::vector<nn::CompressionKind> kinds_of_types(const std::vector<std::string>& 
 std::vector<nn::CompressionKind> kinds_of_ratios(const std::vector<std::int64_t>& ratios, std::string_view source) {
   std::vector<nn::CompressionKind> kinds;
   for (const std::int64_t ratio : ratios) {
-    base::require(ratio != 1 && ratio < (1 << 20), "{}: compress_ratios: {} is not a ratio (0, or 2 and more)", source,
-                  ratio);
-    kinds.push_back({ratio, ratio == kOverlappingRatio});
+    kinds.push_back({checked_ratio(ratio, fmt::format("{}: compress_ratios", source)), ratio == kOverlappingRatio});
   }
   return kinds;
+}
+
+/// Throws Error where both lists are given and say different things of a layer.
+void check_agreement(const std::vector<nn::CompressionKind>& of_types,
+                     const std::vector<nn::CompressionKind>& of_ratios, const std::vector<std::string>& types,
+                     std::string_view source) {
+  for (std::size_t layer = 0; layer < std::min(of_types.size(), of_ratios.size()); ++layer) {
+    base::require(of_types[layer] == of_ratios[layer],
+                  "{}: layer {}: \"layer_types\" says {} (a ratio of {}), \"compress_ratios\" says {}; correct one of "
+                  "them, or leave one out",
+                  source, layer, types[layer], of_types[layer].ratio, of_ratios[layer].ratio);
+  }
 }
 
 std::vector<nn::CompressionKind> read_compression(const Json& config, std::string_view source, std::int64_t layers,
@@ -69,8 +93,12 @@ std::vector<nn::CompressionKind> read_compression(const Json& config, std::strin
   const std::vector<std::int64_t> ratios = read_integers(config, "compress_ratios", source);
   const char* const key = types.empty() ? "compress_ratios" : "layer_types";
   base::require(!types.empty() || !ratios.empty(), "{}: \"compress_ratios\" is missing", source);
-  std::vector<nn::CompressionKind> kinds =
-      types.empty() ? kinds_of_ratios(ratios, source) : kinds_of_types(types, config, source);
+  std::vector<nn::CompressionKind> kinds = kinds_of_ratios(ratios, source);
+  if (!types.empty()) {
+    const std::vector<nn::CompressionKind> of_types = kinds_of_types(types, config, source);
+    check_agreement(of_types, kinds, types, source);
+    kinds = of_types;
+  }
   const auto count = static_cast<std::int64_t>(kinds.size());
   base::require(count == layers || count == layers + predictions,
                 "{}: \"{}\" has {} entries for {} layers and {} prediction blocks", source, key, count, layers,
@@ -127,8 +155,28 @@ void read_rope_of_kinds(const Json& config, std::string_view source, Config& res
   }
 }
 
+/// As many as the model would have if each layer were compressed with an indexer, the prediction block as well.
+double most_parameters(const Config& config) {
+  const auto number = [](std::int64_t value) { return static_cast<double>(value); };
+  const double hidden = number(config.hidden_size), streams = number(config.hc_mult);
+  const double heads = number(config.num_attention_heads) * number(config.head_dim);
+  const double attention =
+      number(config.q_lora_rank) * (hidden + heads) + number(config.head_dim) * hidden +
+      number(config.o_lora_rank) * (heads + number(config.o_groups) * hidden) +
+      number(config.index_n_heads) * (number(config.index_head_dim) * number(config.q_lora_rank) + hidden);
+  // Values and gates, in two roles each; then the logits of each position in a window.
+  const double compressors =
+      number(config.head_dim + config.index_head_dim) * (4.0 * hidden + 2.0 * number(kLargestRatio));
+  const double mixture =
+      number(config.n_routed_experts + 1) * hidden * (3.0 * number(config.moe_intermediate_size) + 1.0);
+  const double sites = 2.0 * number(kernels::hyper_connection_coefficients(config.hc_mult)) * streams * hidden;
+  return 2.0 * number(config.vocab_size) * hidden + 2.0 * hidden * hidden +
+         number(config.num_hidden_layers + 1) * (attention + compressors + mixture + sites);
+}
+
 void check_sizes(const Config& config, std::string_view source) {
-  check_layers_and_heads(config.num_hidden_layers, std::max(config.head_dim, config.index_head_dim), source);
+  check_layers_and_heads(config.num_hidden_layers, std::max(config.num_attention_heads, config.index_n_heads),
+                         std::max(config.head_dim, config.index_head_dim), source);
   check_experts(config.n_routed_experts, config.num_experts_per_tok, "n_routed_experts", source);
   base::require(config.hc_sinkhorn_iters <= 1000, "{}: hc_sinkhorn_iters {} is more than 1000", source,
                 config.hc_sinkhorn_iters);
@@ -141,18 +189,34 @@ void check_sizes(const Config& config, std::string_view source) {
                 config.o_groups);
   base::require(config.hc_mult <= kernels::kMaximumStreams, "{}: hc_mult {} is more than {}, which is supported",
                 source, config.hc_mult, kernels::kMaximumStreams);
-  const auto number = [](std::int64_t value) { return static_cast<double>(value); };
-  const double heads = number(config.num_attention_heads) * number(config.head_dim);
-  const double layer =
-      number(config.q_lora_rank) * (number(config.hidden_size) + heads) +
-      number(config.o_lora_rank) * (heads + number(config.o_groups) * number(config.hidden_size)) +
-      number(config.index_n_heads) * number(config.index_head_dim) * number(config.q_lora_rank) +
-      3.0 * number(config.n_routed_experts + 1) * number(config.hidden_size) * number(config.moe_intermediate_size);
-  check_parameter_count(
-      2.0 * number(config.vocab_size) * number(config.hidden_size) + number(config.num_hidden_layers) * layer, source);
+  check_parameter_count(most_parameters(config), source);
   base::require(config.num_nextn_predict_layers >= 0 && config.num_nextn_predict_layers <= 1,
                 "{}: num_nextn_predict_layers {} is not supported (supported: 0, 1)", source,
                 config.num_nextn_predict_layers);
+}
+
+/// A value that hyper-connections begin with.
+double read_initial(const Json& config, std::string_view key, std::string_view source, double fallback) {
+  constexpr double kLargest = 80.0;  // exponentials of the logits stay finite in f32
+  const double value = base::get_number(config, key, source, fallback);
+  base::require(value >= 0 && value <= kLargest, "{}: \"{}\" must be a number from 0 to {}, found {}", source, key,
+                kLargest, value);
+  return value;
+}
+
+/// How many elements of a head are rotated: given as such, or as a part of the head.
+std::int64_t read_rotated(const Json& config, std::string_view source, std::int64_t head_dim) {
+  if (base::find_member(config, "qk_rope_head_dim", source) != nullptr) {
+    return read_size(config, "qk_rope_head_dim", source);
+  }
+  const double part = read_positive(config, "partial_rotary_factor", source, 0.125);
+  base::require(part <= 1.0, "{}: \"partial_rotary_factor\" must be at most 1, found {}", source, part);
+  const std::int64_t rotated = std::llround(part * static_cast<double>(head_dim));
+  base::require(rotated > 0 && rotated % 2 == 0,
+                "{}: \"partial_rotary_factor\" {} of head_dim {} is {}, expected an even number of elements; set "
+                "\"qk_rope_head_dim\"",
+                source, part, head_dim, rotated);
+  return rotated;
 }
 
 /// Models whose experts were trained for FP4 had their indexers' queries and keys rounded as well.
@@ -181,11 +245,7 @@ Config parse_config(const Json& config, std::string_view source) {
   result.num_hidden_layers = size("num_hidden_layers");
   result.num_attention_heads = size("num_attention_heads");
   result.head_dim = size("head_dim");
-  result.qk_rope_head_dim = read_size(config, "qk_rope_head_dim", source, 64);
-  if (base::find_member(config, "qk_rope_head_dim", source) == nullptr) {
-    const double part = base::get_number(config, "partial_rotary_factor", source, 0.125);
-    result.qk_rope_head_dim = std::llround(part * static_cast<double>(result.head_dim));
-  }
+  result.qk_rope_head_dim = read_rotated(config, source, result.head_dim);
   result.q_lora_rank = size("q_lora_rank");
   result.o_groups = size("o_groups");
   result.o_lora_rank = size("o_lora_rank");
@@ -201,6 +261,8 @@ Config parse_config(const Json& config, std::string_view source) {
   result.hc_mult = size("hc_mult");
   result.hc_sinkhorn_iters = read_size(config, "hc_sinkhorn_iters", source, 20);
   result.hc_eps = read_positive(config, "hc_eps", source, 1e-6);
+  result.hc_initial_mixing = read_initial(config, "hc_initial_mixing", source, kInitialMixing);
+  result.hc_initial_scale = read_initial(config, "hc_initial_scale", source, kInitialScale);
   result.num_nextn_predict_layers = base::get_integer(config, "num_nextn_predict_layers", source, 0);
   result.max_position_embeddings = read_size(config, "max_position_embeddings", source, 1048576);
   result.rms_norm_eps = read_positive(config, "rms_norm_eps", source, 1e-6);

@@ -36,6 +36,8 @@ struct Config {
   std::int64_t hc_mult = 0;
   std::int64_t hc_sinkhorn_iters = 0;
   double hc_eps = 0.0;
+  double hc_initial_mixing = 0.0;  ///< logit of a stream's weight for itself when training begins from scratch
+  double hc_initial_scale = 0.0;   ///< of the coefficients' dependent parts, likewise
   std::int64_t num_nextn_predict_layers = 0;  ///< 0 or 1
   std::int64_t max_position_embeddings = 0;
   double rms_norm_eps = 0.0;

@@ -14,6 +14,12 @@ struct Renaming {
   std::string_view transformers;
 };
 
+/// The weights of an indexer's heads, and what transformers called them before it had a module for the scores.
+constexpr std::string_view kIndexerWeights = "attn.indexer.weights_proj.weight";
+const std::string kOlderIndexerWeights = "self_attn.compressor.indexer.weights_proj.weight";
+
+const std::string kPrefix = "model.";
+
 constexpr std::array kTop = {Renaming{"embed.weight", "model.embed_tokens.weight"},
                              Renaming{"norm.weight", "model.norm.weight"},
                              Renaming{"head.weight", "lm_head.weight"},
@@ -43,7 +49,7 @@ constexpr std::array kLayer = {
     Renaming{"attn.compressor.ape", "self_attn.compressor.position_bias"},
     Renaming{"attn.compressor.norm.weight", "self_attn.compressor.kv_norm.weight"},
     Renaming{"attn.indexer.wq_b.weight", "self_attn.compressor.indexer.q_b_proj.weight"},
-    Renaming{"attn.indexer.weights_proj.weight", "self_attn.compressor.indexer.scorer.weights_proj.weight"},
+    Renaming{kIndexerWeights, "self_attn.compressor.indexer.scorer.weights_proj.weight"},
     Renaming{"attn.indexer.compressor.wkv.weight", "self_attn.compressor.indexer.kv_proj.weight"},
     Renaming{"attn.indexer.compressor.wgate.weight", "self_attn.compressor.indexer.gate_proj.weight"},
     Renaming{"attn.indexer.compressor.ape", "self_attn.compressor.indexer.position_bias"},
@@ -70,38 +76,44 @@ std::string_view find(const std::array<Renaming, kCount>& table, std::string_vie
 
 Names Names::of(const StoredNames& stored) {
   if (stored && stored("model.embed_tokens.weight")) {
-    return Names(stored("model.layers.0.attn.wq_a.weight") ? NameStyle::kSaved : NameStyle::kTransformers);
+    return {stored("model.layers.0.attn.wq_a.weight") ? NameStyle::kSaved : NameStyle::kTransformers, stored};
   }
-  return Names(NameStyle::kPublished, stored && stored("model.embed.weight") ? "model." : "");
+  return {NameStyle::kPublished, stored};
+}
+
+Names::Names(NameStyle style, StoredNames stored)
+    : style_(style), stored_(std::move(stored)), prefix_(prefix_of("embed.weight")) {}
+
+std::string Names::prefix_of(std::string_view published) const {
+  return stored_ && stored_(kPrefix + std::string(published)) ? kPrefix : "";
 }
 
 std::string Names::top(std::string_view published) const {
-  switch (style_) {
-    case NameStyle::kPublished:
-      return published == "head.weight" ? std::string(published) : prefix_ + std::string(published);
-    case NameStyle::kSaved:
-      return published == "head.weight" ? std::string(published) : std::string(find(kTop, published));
-    case NameStyle::kTransformers:
-      break;
+  if (style_ == NameStyle::kTransformers || (style_ == NameStyle::kSaved && published != "head.weight")) {
+    return std::string(find(kTop, published));
   }
-  return std::string(find(kTop, published));
+  return prefix_of(published) + std::string(published);
 }
 
-std::string Names::renamed(std::string_view published) const {
+std::string Names::layer_prefix(std::int64_t index) const {
+  return fmt::format("{}layers.{}.", style_ == NameStyle::kPublished ? prefix_ : kPrefix, index);
+}
+
+std::string Names::renamed(std::int64_t index, std::string_view published) const {
   if (style_ == NameStyle::kTransformers) {
-    return std::string(find(kLayer, published));
+    const bool older = published == kIndexerWeights && stored_ && stored_(layer_prefix(index) + kOlderIndexerWeights);
+    return older ? kOlderIndexerWeights : std::string(find(kLayer, published));
   }
   return style_ == NameStyle::kSaved && published == "attn.kv_norm.weight" ? "attn.norm.weight"
                                                                            : std::string(published);
 }
 
 std::string Names::layer(std::int64_t index, std::string_view published) const {
-  const std::string_view model = style_ == NameStyle::kPublished ? std::string_view(prefix_) : "model.";
-  return fmt::format("{}layers.{}.{}", model, index, renamed(published));
+  return layer_prefix(index) + renamed(index, published);
 }
 
 std::string Names::prediction(std::string_view published) const {
-  return fmt::format("{}mtp.0.{}", prefix_, published);
+  return fmt::format("{}mtp.0.{}", prefix_of("mtp.0.e_proj.weight"), published);
 }
 
 StoredNames stored_names_of(NameStyle style, bool prediction) {

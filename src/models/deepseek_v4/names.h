@@ -18,8 +18,9 @@ enum class NameStyle : std::uint8_t {
 /// Turns published names into those of a style.
 class Names {
  public:
-  explicit Names(NameStyle style, std::string prefix = "") : style_(style), prefix_(std::move(prefix)) {}
-  /// The style of a directory, told by its embedding and first layer; without a directory the published one.
+  explicit Names(NameStyle style) : style_(style) {}
+  /// The style of a directory, told by its embedding and first layer; without a directory the published one. Where a
+  /// style has a tensor under several names, the one that the directory has.
   static Names of(const StoredNames& stored);
 
   NameStyle style() const { return style_; }
@@ -31,10 +32,15 @@ class Names {
   std::string prediction(std::string_view published) const;
 
  private:
-  std::string renamed(std::string_view published) const;
+  Names(NameStyle style, StoredNames stored);
+  std::string renamed(std::int64_t index, std::string_view published) const;
+  std::string layer_prefix(std::int64_t index) const;
+  /// "model." where the directory has this published name with it.
+  std::string prefix_of(std::string_view published) const;
 
   NameStyle style_;
-  std::string prefix_;  ///< "model." where published names have it
+  StoredNames stored_;
+  std::string prefix_;  ///< of published names of layers
 };
 
 /// What a directory with names of this style would say of them, with a prediction block or without: transformers' own

@@ -18,12 +18,6 @@ using autograd::TrainedBy;
 
 namespace {
 
-/// How near to the identity the streams are mixed at the beginning: the logit on the diagonal. The report does not say;
-/// softmax and Sinkhorn make 0.99 of it with 4 streams.
-constexpr float kInitialMixing = 6.0f;
-/// "Gating factor" of the hyper-connections at the beginning (mHC paper, appendix).
-constexpr float kInitialScale = 0.01f;
-
 /// For each token id `choices` different experts, all experts equally often: random permutations cut into pieces.
 std::vector<std::int32_t> hash_table(std::int64_t vocabulary, std::int64_t experts, std::int64_t choices,
                                      std::uint64_t seed, std::uint64_t layer) {
@@ -132,13 +126,13 @@ ops::HyperConnectionSite Model::make_site(const std::string& fn, const std::stri
   if (!head) {
     spec.matrix_rows = {n, n, n * n};
     for (std::int64_t i = 0; i < n; ++i) {
-      base_start.values[static_cast<std::size_t>(2 * n + i * n + i)] = kInitialMixing;
+      base_start.values[static_cast<std::size_t>(2 * n + i * n + i)] = static_cast<float>(config_.hc_initial_mixing);
     }
   }
   ops::HyperConnectionSite site;
   site.fn = parameters_.add(std::move(spec));
   site.base = exact(base, {rows}, ParameterRole::kBias, std::move(base_start));
-  site.scale = exact(scale, {head ? 1 : 3}, ParameterRole::kBias, {.mean = kInitialScale});
+  site.scale = exact(scale, {head ? 1 : 3}, ParameterRole::kBias, {.mean = config_.hc_initial_scale});
   site.streams = n;
   site.iterations = config_.hc_sinkhorn_iters;
   site.norm_epsilon = static_cast<float>(config_.rms_norm_eps);

@@ -41,7 +41,7 @@ Config parse_config(const base::Json& config, std::string_view source) {
       config, base::find_member(config, "num_experts", source) != nullptr ? "num_experts" : "num_local_experts",
       source);
   result.num_experts_per_tok = read_size(config, "num_experts_per_tok", source);
-  check_layers_and_heads(result.num_hidden_layers, result.head_dim, source);
+  check_layers_and_heads(result.num_hidden_layers, result.num_attention_heads, result.head_dim, source);
   check_experts(result.num_experts, result.num_experts_per_tok, "num_experts", source);
   const double layer =
       static_cast<double>(2 * result.num_attention_heads + 2 * result.num_key_value_heads) *

@@ -20,14 +20,19 @@ struct Windows {
   std::int64_t total() const { return roles * width; }
 };
 
+/// Cases of the widest entries in use, few of them.
+bool is_large(const OperandMaker& make) {
+  return make.number() % 20 == 13;
+}
+
 /// Entries of whole windows with tokens between some of them that belong to none. With two roles the first is the
 /// window of the entry before, where there is one. Now and then a slot has no token. The tokens lie in any order.
 Windows make_windows(OperandMaker& make) {
   Windows result;
-  const std::int64_t entries = make.count(12);
+  const std::int64_t entries = make.count(is_large(make) ? 3 : 12);
   result.window = make.number() == 1 ? 1 : make.one_of<std::int64_t>({4, 4, make.size(9), 128});
   result.roles = result.window < 20 ? 1 + make.below(2) : 1;
-  result.width = make.size(150);
+  result.width = is_large(make) ? 512 : make.size(150);
   std::vector<std::int64_t> starts;
   std::int64_t tokens = 0;
   for (std::int64_t e = 0; e < entries; ++e) {

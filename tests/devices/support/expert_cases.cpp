@@ -34,6 +34,11 @@ bool is_large(const OperandMaker& make) {
   return make.number() % 16 == 7;
 }
 
+/// Now and then as many columns as need several blocks of a product.
+bool is_wide(const OperandMaker& make) {
+  return make.number() % 16 == 11;
+}
+
 /// [groups, columns, depth], either of the last two axes dense.
 View make_matrices(OperandMaker& make, DType dtype, std::int64_t groups, std::int64_t columns, std::int64_t depth) {
   if (make.coin()) {
@@ -86,7 +91,9 @@ Magnitudes make_case(OperandMaker& make, DType dtype, kernels::GatherSum& kernel
 }
 
 Magnitudes make_case(OperandMaker& make, DType dtype, kernels::GroupedMatMul& kernel) {
-  const std::int64_t rows = make.count(make.coin() ? 40 : 150), columns = make.size(70), groups = make.size(12);
+  const std::int64_t rows = make.count(make.coin() ? 40 : 150);
+  const std::int64_t columns = is_wide(make) ? 1000 + make.below(50) : make.size(70);
+  const std::int64_t groups = make.size(is_wide(make) ? 3 : 12);
   const std::int64_t depth = make.number() == 2 ? 0 : is_large(make) ? 1600 + make.below(20) : make.size(90);
   const DType result = dtype == DType::kF64 ? dtype : make.one_of({dtype, dtype, DType::kF32, DType::kBf16});
   kernel.a = make.random(dtype, {rows, depth}, Layout::kGaps);
@@ -101,7 +108,8 @@ Magnitudes make_case(OperandMaker& make, DType dtype, kernels::GroupedMatMul& ke
 
 Magnitudes make_case(OperandMaker& make, DType dtype, kernels::GroupedWeightGradient& kernel) {
   const std::int64_t rows = is_large(make) ? 1600 + make.below(200) : make.count(make.coin() ? 40 : 300);
-  const std::int64_t out = make.size(70), in = make.size(70), groups = make.size(12);
+  const std::int64_t out = is_wide(make) ? 600 + make.below(50) : make.size(70), in = make.size(70);
+  const std::int64_t groups = make.size(is_wide(make) ? 3 : 12);
   kernel.a = make.random(dtype, {rows, out}, Layout::kGaps);
   kernel.b = make.random(dtype, {rows, in}, Layout::kGaps);
   kernel.offsets = make_offsets(make, groups, rows);

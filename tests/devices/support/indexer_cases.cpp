@@ -16,13 +16,22 @@ struct Heads {
   std::int64_t width;
 };
 
+/// Cases of the largest heads in use, with few tokens.
+bool is_large(const OperandMaker& make) {
+  return make.number() % 20 == 13;
+}
+
 Heads make_heads(OperandMaker& make) {
+  if (is_large(make)) {
+    return {64, 128};
+  }
   const std::int64_t heads = make.number() == 1 ? 1 : make.one_of<std::int64_t>({1, 2, 3, 4, 8, 13});
   return {heads, make.one_of<std::int64_t>({8, 16, 32, 64, make.size(80)})};
 }
 
 SharedDocuments make_documents(OperandMaker& make, bool cached) {
-  return make_shared_documents(make, {1, make.one_of<std::int64_t>({1, 2, 4, 4, 7}), 0}, cached, 150);
+  return make_shared_documents(make, {1, make.one_of<std::int64_t>({1, 2, 4, 4, 7}), 0}, cached,
+                               is_large(make) ? 12 : 150);
 }
 
 std::int64_t make_limit(OperandMaker& make) {
