@@ -235,16 +235,14 @@ TEST_F(QuantisedWeights, AHashTableMustBeThereAndNameExperts) {
   }
 }
 
-TEST_F(QuantisedWeights, AHashTableMustNameDifferentExpertsForAToken) {
-  const auto message = [&](std::size_t first, std::size_t count) {
+TEST_F(QuantisedWeights, AHashTableThatWasNeverFilledIsRefused) {
+  const auto message = [&](std::size_t rows) {
     return message_with([&](HandmadeModel& model) {
-      model.at("layers.0.ffn.gate.tid2eid").bytes.replace(8 * first, 8 * count, std::string(8 * count, '\0'));
+      model.at("layers.0.ffn.gate.tid2eid").bytes.replace(0, 16 * rows, std::string(16 * rows, '\0'));
     });
   };
-  EXPECT_EQ(message(0, 1), "no error") << "the index is 0 already";
-  EXPECT_THAT(message(2 * 7, 2), HasSubstr("layers.0.ffn.gate.tid2eid: row 7 has the index 0 twice, expected 2 "
-                                           "different ones"));
-  EXPECT_THAT(message(0, 2 * 40), HasSubstr("row 0 has the index 0 twice"));
+  EXPECT_EQ(message(39), "no error") << "the last row of 40 has two experts";
+  EXPECT_THAT(message(40), HasSubstr("layers.0.ffn.gate.tid2eid: every row has an index twice, expected 2 different"));
 }
 
 TEST_F(QuantisedWeights, AreWrittenBackByteForByteAsTheyWere) {
