@@ -22,11 +22,20 @@ std::int64_t microseconds_since(std::chrono::steady_clock::time_point begin) {
   return std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - begin).count();
 }
 
+/// The end of a pipe that gives this text, and then ends.
+int source_of(const std::string& text) {
+  std::array<int, 2> ends{};
+  base::check(::pipe(ends.data()) == 0, "cannot make a pipe");
+  base::check(::write(ends[1], text.data(), text.size()) == static_cast<ssize_t>(text.size()), "too long for a pipe");
+  ::close(ends[1]);
+  return ends[0];
+}
+
 [[noreturn]] void become_flyover(const std::vector<std::string>& arguments, const ProcessOptions& options, int output) {
-  ::dup2(output, STDOUT_FILENO);
+  const std::string& file = options.output_file;
+  ::dup2(file.empty() ? output : ::open(file.c_str(), O_WRONLY | O_CREAT, 0644), STDOUT_FILENO);
   ::dup2(output, STDERR_FILENO);
-  const int nothing = ::open("/dev/null", O_RDONLY);
-  ::dup2(nothing, STDIN_FILENO);
+  ::dup2(source_of(options.input), STDIN_FILENO);
   if (options.file_size_limit >= 0) {
     ::signal(SIGXFSZ, SIG_IGN);  // inherited: writing then fails with an error instead
     const auto bytes = static_cast<rlim_t>(options.file_size_limit);

@@ -18,7 +18,9 @@ struct ProcessResult {
 struct ProcessOptions {
   std::int64_t kill_after_microseconds = -1;  ///< SIGKILL; negative = never
   int signal_after = 0;                       ///< sent instead of SIGKILL where not 0
-  std::int64_t file_size_limit = -1;          ///< bytes that a file may have: writing more fails as on a full disk
+  std::string input;                  ///< what it reads from standard input, then the end; at most what a pipe holds
+  std::string output_file;            ///< where standard output goes instead of into the result
+  std::int64_t file_size_limit = -1;  ///< bytes that a file may have: writing more fails as on a full disk
 };
 
 /// Runs `flyover` with these arguments.
