@@ -1,4 +1,6 @@
+#include <algorithm>
 #include <charconv>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <tuple>
@@ -27,6 +29,8 @@
 namespace flyover::cli {
 namespace {
 
+namespace fs = std::filesystem;
+
 struct Options {
   std::string path;
   std::vector<std::string> overrides;
@@ -53,6 +57,26 @@ std::vector<std::int32_t> parse_tokens(const std::string& text, std::int64_t voc
     begin = end + 1;
   }
   return tokens;
+}
+
+/// Throws Error unless a new file may take this name: writing one there replaces what has the name already.
+void require_output(const std::string& output, const fs::path& model) {
+  const fs::file_status status = fs::symlink_status(output);
+  base::require(!fs::exists(status) || fs::is_regular_file(status),
+                "--out {}: is not a regular file, and would be replaced: give the name of a new file", output);
+  const fs::path directory = fs::weakly_canonical(fs::absolute(output).parent_path());
+  const fs::path own = fs::weakly_canonical(model);
+  const auto difference = std::mismatch(own.begin(), own.end(), directory.begin(), directory.end());
+  base::require(difference.first != own.end(),
+                "--out {}: is in the model directory {}, whose files stay as they are: give a name elsewhere", output,
+                model.string());
+  if (!fs::exists(status) || !fs::is_directory(model)) {
+    return;
+  }
+  for (const auto& entry : fs::directory_iterator(model)) {
+    base::require(!fs::exists(entry.path()) || !fs::equivalent(entry.path(), output),
+                  "--out {}: is the model's file {}: give the name of a new file", output, entry.path().string());
+  }
 }
 
 /// A model without its tokenizer, on a device.
@@ -111,6 +135,7 @@ nn::PackedTokens one_document(const std::vector<std::int32_t>& tokens) {
 }
 
 int inspect_logits(const Options& options) {
+  require_output(options.output, options.path);
   BareModel bare(options, autograd::ParameterUse::kInference);
   const auto tokens = parse_tokens(options.tokens, bare.model->summary().vocabulary_size);
   const nn::TokenBatch batch = nn::upload(bare.stream, one_document(tokens));
@@ -124,6 +149,7 @@ int inspect_logits(const Options& options) {
 }
 
 int inspect_gradients(const Options& options) {
+  require_output(options.output, options.path);
   BareModel bare(options, autograd::ParameterUse::kTraining);
   const auto tokens = parse_tokens(options.tokens, bare.model->summary().vocabulary_size);
   base::require(tokens.size() >= 2, "--tokens: a loss needs at least two tokens");

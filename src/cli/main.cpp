@@ -1,5 +1,7 @@
 #include <cstdio>
+#include <iostream>
 #include <new>
+#include <system_error>
 
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
@@ -13,6 +15,18 @@ namespace {
 
 using namespace flyover::cli;
 
+/// Whether everything that was printed has reached standard output; says so where it has not.
+bool is_output_complete() {
+  std::cout.flush();
+  const bool complete = std::fflush(stdout) == 0 && std::ferror(stdout) == 0 && std::cout.good();
+  if (!complete) {
+    fmt::print(stderr,
+               "error: standard output: cannot write to it (is the disk full?), part of the output is lost: make room, "
+               "or send the output elsewhere\n");
+  }
+  return complete;
+}
+
 int guarded(const Action& action) {
   try {
     return action();
@@ -25,6 +39,12 @@ int guarded(const Action& action) {
   } catch (const std::bad_alloc&) {
     fmt::print(stderr, "error: the machine has no memory left\n");
     return kWrongInput;
+  } catch (const std::system_error& error) {
+    if (std::ferror(stdout) != 0) {
+      return kWrongInput;  // said when the output is found to be incomplete
+    }
+    fmt::print(stderr, "internal error (please report this): {}\n", error.what());
+    return kInternalError;
   } catch (const std::exception& error) {
     fmt::print(stderr, "internal error (please report this): {}\n", error.what());
     return kInternalError;
@@ -34,7 +54,10 @@ int guarded(const Action& action) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Flyover post-trains large language models: every parameter, on any vendor's hardware.", "flyover");
+  CLI::App app(
+      "Flyover post-trains large language models: every parameter. Built for any vendor's hardware; today it runs on "
+      "CPUs.",
+      "flyover");
   app.require_subcommand(1);
   app.set_version_flag("--version", FLYOVER_VERSION);
   Action action;
@@ -49,7 +72,9 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? kSuccess : kWrongInput;
+    const bool is_help = app.exit(error) == 0;
+    return is_help && is_output_complete() ? kSuccess : kWrongInput;
   }
-  return guarded(action);
+  const int code = guarded(action);
+  return is_output_complete() || code != kSuccess ? code : kWrongInput;
 }

@@ -220,6 +220,59 @@ TEST(Commands, ResumingSaysWhichCheckpointsItCannotUse) {
   EXPECT_THAT(none.output, HasSubstr("no checkpoint is complete, starting from the stage's first step\n"));
 }
 
+TEST(Commands, ChatAnswersEachTurnUntilTheInputEnds) {
+  const TemporaryDirectory directory;
+  const auto recipe = directory.path() / "recipe.yaml";
+  const std::string model = (directory.path() / "run" / "model").string();
+  write_file(recipe, tiny_recipe(directory.path() / "run"));
+  ASSERT_EQ(run_flyover({"run", recipe.string()}).exit_code, 0);
+  const auto chat = [&](const std::string& input) {
+    ProcessOptions options;
+    options.input = input;
+    const ProcessResult result = run_flyover({"chat", "--model", model, "--max-new-tokens", "4"}, options);
+    EXPECT_EQ(result.exit_code, 0) << result.output;
+    return result.output;
+  };
+  const auto generated = [&](const std::string& prompt) {
+    const ProcessResult result =
+        run_flyover({"generate", "--model", model, "--max-new-tokens", "4", "--chat", "--prompt", prompt, "--json"});
+    EXPECT_EQ(result.exit_code, 0) << result.output;
+    return base::parse_json(result.output, "generate").at("completion").get<std::string>();
+  };
+  const std::string first = "What is 1 + 1?";
+  const std::string greeting = "An empty line or Ctrl-D ends the conversation.\n> ";
+  const std::string one_turn = chat(first + "\n");
+  EXPECT_EQ(one_turn, greeting + generated(first) + "\n> ");
+  const std::string two_turns = chat(first + "\nAnd 2 + 2?\n");
+  EXPECT_THAT(two_turns, testing::StartsWith(one_turn));
+  EXPECT_THAT(two_turns, testing::EndsWith("\n> "));
+  EXPECT_GT(two_turns.size(), one_turn.size() + 3) << "a second reply";
+  EXPECT_EQ(chat(first + "\n\nAnd 2 + 2?\n"), one_turn) << "an empty line ends it";
+}
+
+TEST(Commands, OutputThatIsLostIsAnError) {
+  const TemporaryDirectory directory;
+  const auto recipe = directory.path() / "recipe.yaml";
+  const std::string model = (directory.path() / "run" / "model").string();
+  write_file(recipe, tiny_recipe(directory.path() / "run"));
+  ASSERT_EQ(run_flyover({"run", recipe.string()}).exit_code, 0);
+  const std::string again = "run_directory=" + (directory.path() / "again").string();
+  const std::string questions = "evaluate=[{generate: quickstart_instructions, count: 1, max_new_tokens: 2}]";
+  ProcessOptions options;
+  options.output_file = "/dev/full";
+  for (const std::vector<std::string>& arguments :
+       {std::vector<std::string>{"generate", "--model", model, "--prompt", "a", "--max-new-tokens", "2", "--json"},
+        {"eval", recipe.string(), "--model", model, "--set", questions},
+        {"inspect", "model", model},
+        {"inspect", "recipe-reference"},
+        {"run", recipe.string(), "--set", again},
+        {"--help"}}) {
+    const ProcessResult result = run_flyover(arguments, options);
+    EXPECT_EQ(result.exit_code, 2) << arguments.front();
+    EXPECT_THAT(result.output, testing::StartsWith("error: standard output: cannot write to it")) << arguments.front();
+  }
+}
+
 TEST(Commands, EveryInstructionSetOfTheMachineCanBeForced) {
   for (const auto set : devices::cpu::available_instruction_sets()) {
     const TemporaryDirectory directory;

@@ -7,6 +7,7 @@
 #include <fmt/core.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include "checkpoint/safetensors.h"
 #include "process.h"
@@ -125,6 +126,45 @@ TEST_P(Inspect, WhatCannotBeComputedIsRefused) {
   refused({"--tokens", "1,2", "--out", (directory_.path() / "missing" / "out").string()}, "missing");
 }
 
+TEST_P(Inspect, NothingButAnOrdinaryFileOutsideOfTheModelIsReplaced) {
+  namespace fs = std::filesystem;
+  const fs::path model = directory_.path() / "model";
+  fs::copy(model_, model, fs::copy_options::recursive);
+  const fs::path pipe = directory_.path() / "pipe", link = directory_.path() / "link";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  write_file(directory_.path() / "target", "kept");
+  fs::create_symlink(directory_.path() / "target", link);
+  const fs::path weights = model / "model.safetensors", blob = directory_.path() / "blob";
+  const auto refused = [&](const fs::path& out, const std::string& part) {
+    for (const char* what : {"logits", "gradients"}) {
+      const ProcessResult result =
+          run_flyover({"inspect", what, "--model", model.string(), "--tokens", "1,2", "--out", out.string()});
+      EXPECT_EQ(result.exit_code, 2) << result.output;
+      EXPECT_THAT(result.output, testing::StartsWith("error: --out " + out.string() + ": " + part));
+    }
+  };
+  refused(pipe, "is not a regular file");
+  EXPECT_TRUE(fs::is_fifo(pipe));
+  refused(link, "is not a regular file");
+  EXPECT_TRUE(fs::is_symlink(link));
+  refused(directory_.path(), "is not a regular file");
+  refused(weights, "is in the model directory");
+  refused(model / "new.safetensors", "is in the model directory");
+  fs::create_directory(model / "further");
+  refused(model / "further" / "new.safetensors", "is in the model directory");
+  EXPECT_EQ(fs::file_size(weights), fs::file_size(model_ / "model.safetensors"));
+  fs::rename(weights, blob);
+  fs::create_symlink(blob, weights);  // as the hub's caches hold their files
+  refused(blob, "is the model's file");
+  EXPECT_EQ(fs::file_size(blob), fs::file_size(model_ / "model.safetensors"));
+  const fs::path old = directory_.path() / "old";
+  write_file(old, "");
+  EXPECT_EQ(
+      run_flyover({"inspect", "logits", "--model", model.string(), "--tokens", "1", "--out", old.string()}).exit_code,
+      0);
+  EXPECT_GT(fs::file_size(old), 0u) << "an ordinary file is replaced";
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, Inspect, testing::Values("gqa", "mha_tied"),
                          [](const auto& parameters) { return std::string(parameters.param); });
 
@@ -177,8 +217,8 @@ TEST(InspectModel, PrintsThePublishedCountsOfDeepSeekV4ProAndAStepOfIt) {
   EXPECT_THAT(result.output, HasSubstr("prediction  25,840,145,979 "));
   EXPECT_THAT(result.output, HasSubstr("active      48,852,402,019 "));
   EXPECT_THAT(result.output, HasSubstr("published   861,608,274,846 stored elements in 145,116 tensors, 805."));
-  // 6 FLOPs for each weight of the six experts and of the shared one, in 61 layers and the prediction block; and of that
-  // block's projections, of the embedding and of each of 4 streams.
+  // 6 FLOPs for each weight of the six experts and of the shared one, in 61 layers and the prediction block; and of
+  // that block's projections, of the embedding and of each of 4 streams.
   const auto part = [&](const char* name, double flops) {
     EXPECT_THAT(result.output, testing::ContainsRegex(fmt::format("  {} +{:.2f}e\\+{:02d}\n", name,
                                                                   flops / std::pow(10, std::floor(std::log10(flops))),

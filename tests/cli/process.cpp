@@ -5,6 +5,7 @@
 #include <chrono>
 #include <csignal>
 
+#include <fcntl.h>
 #include <fmt/core.h>
 #include <poll.h>
 #include <sys/resource.h>
@@ -23,7 +24,8 @@ std::int64_t microseconds_since(std::chrono::steady_clock::time_point begin) {
 
 [[noreturn]] void become_flyover(const std::vector<std::string>& arguments, const ProcessOptions& options, int input,
                                  int output) {
-  ::dup2(output, STDOUT_FILENO);
+  const std::string& file = options.output_file;
+  ::dup2(file.empty() ? output : ::open(file.c_str(), O_WRONLY | O_CREAT, 0644), STDOUT_FILENO);
   ::dup2(output, STDERR_FILENO);
   ::dup2(input, STDIN_FILENO);
   if (options.file_size_limit >= 0) {

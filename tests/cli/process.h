@@ -19,6 +19,7 @@ struct ProcessOptions {
   std::int64_t kill_after_microseconds = -1;  ///< SIGKILL; negative = never
   int signal_after = 0;                       ///< sent instead of SIGKILL where not 0
   std::string input = {};                     ///< what the child reads, at most 64 KiB
+  std::string output_file = {};               ///< where standard output goes instead of into the result
   std::int64_t file_size_limit = -1;          ///< bytes that a file may have: writing more fails as on a full disk
 };
 
