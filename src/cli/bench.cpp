@@ -66,7 +66,12 @@ Json shape_config(const std::string& name) {
             {"routed_scaling_factor", 1.5},
             {"hc_mult", 4}};
   }
-  base::require(name == "tiny", "--shape {}: not known (known: smollm2-135m, tiny, v4-small)", name);
+  if (name == "v4-small-sparse") {  // few enough entries are chosen that the indexers have to choose
+    Json config = shape_config("v4-small");
+    config["index_topk"] = 64;
+    return config;
+  }
+  base::require(name == "tiny", "--shape {}: not known (known: smollm2-135m, tiny, v4-small, v4-small-sparse)", name);
   return {{"model_type", "llama"},
           {"vocab_size", 512},
           {"hidden_size", 128},
@@ -163,7 +168,7 @@ void add_bench(CLI::App& app, Action& action) {
   CLI::App* bench = app.add_subcommand("bench", "Measure speed as a fraction of this machine's ceilings");
   bench->require_subcommand(1);
   CLI::App* train = bench->add_subcommand("train", "Training steps of a model shape on random tokens");
-  train->add_option("--shape", options->shape, "smollm2-135m, tiny or v4-small")->capture_default_str();
+  train->add_option("--shape", options->shape, "smollm2-135m, tiny, v4-small or v4-small-sparse")->capture_default_str();
   train->add_option("--dtype", options->dtype, "all, bf16 or f32")->capture_default_str();
   train->add_option("--optimizer", options->optimizer, "adamw or muon")->capture_default_str();
   const auto most_tokens = static_cast<double>(kMostTokens);
