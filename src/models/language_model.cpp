@@ -1,6 +1,8 @@
 #include "models/language_model.h"
 
+#include <array>
 #include <numeric>
+#include <utility>
 
 #include <nlohmann/json.hpp>
 
@@ -31,6 +33,20 @@ double LanguageModel::training_flops(std::span<const std::int64_t> document_leng
   const double attention = 12.0 * static_cast<double>(of.layers * of.heads * of.head_dim) *
                            static_cast<double>(nn::causal_pairs(document_lengths));
   return matrices + attention;
+}
+
+std::string_view architecture_of(std::string_view model_type) {
+  constexpr std::array<std::pair<std::string_view, std::string_view>, 4> kArchitectures = {
+      {{"deepseek_v3", "DeepseekV3ForCausalLM"},
+       {"deepseek_v4", "DeepseekV4ForCausalLM"},
+       {"llama", "LlamaForCausalLM"},
+       {"qwen3_moe", "Qwen3MoeForCausalLM"}}};
+  for (const auto& [type, architecture] : kArchitectures) {
+    if (type == model_type) {
+      return architecture;
+    }
+  }
+  return {};
 }
 
 std::unique_ptr<LanguageModel> make_model(const base::Json& config, std::string_view source,

@@ -87,6 +87,10 @@ class LanguageModel {
 /// Norm weights 1, biases 0, the rest normal with this deviation.
 Initialisation usual_initialisation(const autograd::Parameter& parameter, double deviation);
 
+/// The class of the transformers library for this `model_type`: what config.json names as its architecture. Empty for
+/// families that are not known.
+std::string_view architecture_of(std::string_view model_type);
+
 /// The model that a configuration describes, with the names that `stored` knows (none: the family's usual ones).
 /// `source` names the file in messages. Throws Error naming what is not supported.
 std::unique_ptr<LanguageModel> make_model(const base::Json& config, std::string_view source,

@@ -191,6 +191,47 @@ std::int64_t checkpoints_of(const recipe::Stage& stage, const PreparedStage& pre
   return times(stage.checkpoint.every_steps) + (keeps_best ? times(stage.validation.every_steps) : 0) + 1;
 }
 
+/// Throws Error for settings of mixture_of_experts that this model cannot use. Defaults, and 0, ask for nothing.
+void require_useful_settings(const recipe::Stage& stage, const models::LanguageModel& model) {
+  const auto trains = [&](autograd::TrainedBy by) {
+    const auto& all = model.parameters().all();
+    return std::any_of(all.begin(), all.end(), [&](const auto& parameter) { return parameter.spec.trained_by == by; });
+  };
+  struct Setting {
+    std::string_view key;
+    double value;
+    double usual;
+    bool is_useful;
+    std::string_view needs;
+  };
+  const recipe::MixtureOfExperts& given = stage.mixture_of_experts;
+  const recipe::MixtureOfExperts usual;
+  for (const Setting& setting :
+       {Setting{"mtp_loss_weight", given.mtp_loss_weight, usual.mtp_loss_weight,
+                trains(autograd::TrainedBy::kFurtherPrediction), "a block that predicts the token after the next"},
+        {"balance_loss_weight", given.balance_loss_weight, usual.balance_loss_weight, model.summary().mixtures > 0,
+         "a mixture of experts"},
+        {"bias_update_speed", given.bias_update_speed, usual.bias_update_speed, !model.balanced_mixtures().empty(),
+         "routers with a bias"},
+        {"indexer_loss_weight", given.indexer_loss_weight, usual.indexer_loss_weight,
+         trains(autograd::TrainedBy::kIndexer), "a layer with an indexer"}}) {
+    base::require(setting.is_useful || setting.value == setting.usual || setting.value == 0,
+                  "stage \"{}\": mixture_of_experts.{}: {} needs {}, and this {} has none: take the key out",
+                  stage.name, setting.key, setting.value, setting.needs, model.summary().family);
+  }
+}
+
+/// Throws Error for rows of more tokens than the model has positions for.
+void require_positions(const data::Dataset& dataset, const PreparedStage& prepared, std::int64_t positions) {
+  for (const data::Sequence& sequence : dataset.sequences) {
+    base::require(sequence.length() <= positions,
+                  "{}:{}: has {} tokens, and the model is made for {} (max_position_embeddings of {}): set "
+                  "max_seq_length to at most {} and say with overlong what happens to longer rows",
+                  dataset.source_names[static_cast<std::size_t>(sequence.source)], sequence.row, sequence.length(),
+                  positions, prepared.start.config_source, positions);
+  }
+}
+
 void require_tokens_in_vocabulary(const data::Dataset& dataset, std::int64_t vocabulary) {
   for (const data::Sequence& sequence : dataset.sequences) {
     for (const std::int32_t token : sequence.tokens) {
@@ -370,6 +411,7 @@ std::vector<PreparedStage> prepare_stages(recipe::Recipe& recipe) {
         "stage \"{}\": loss_spike.action: roll_back needs a mixture of experts, and this {} has none: the same "
         "steps would only be repeated",
         stage.name, model->summary().family);
+    require_useful_settings(stage, *model);
     if (next.start.directory) {
       checkpoint::check_weights(*next.start.directory, *model, next.start.stored_vocabulary);
     }
@@ -379,6 +421,8 @@ std::vector<PreparedStage> prepare_stages(recipe::Recipe& recipe) {
     next.data = load_data(stage, recipe.seed, next.start);
     require_tokens_in_vocabulary(next.data.train, model->summary().vocabulary_size);
     require_tokens_in_vocabulary(next.data.validation, model->summary().vocabulary_size);
+    require_positions(next.data.train, next, model->summary().max_position_embeddings);
+    require_positions(next.data.validation, next, model->summary().max_position_embeddings);
     prepared.push_back(std::move(next));
   }
   // The plans refer to the data sets, which stay where they are from here on.

@@ -270,8 +270,10 @@ StartingModel random_model(const recipe::RandomModel& random, const TemplateChoi
       config["eos_token_id"] = *id;
     }
   }
-  if (!config.contains("architectures") && base::get_string(config, "model_type", model.config_source) == "llama") {
-    config["architectures"] = Json::array({"LlamaForCausalLM"});
+  const std::string_view architecture =
+      models::architecture_of(base::get_string(config, "model_type", model.config_source));
+  if (!config.contains("architectures") && !architecture.empty()) {
+    config["architectures"] = Json::array({architecture});
   }
   model.extra_files["tokenizer.json"] = tokenizer_json;
   model.extra_files["tokenizer_config.json"] = tokenizer_config.dump(2) + "\n";

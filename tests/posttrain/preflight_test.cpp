@@ -5,6 +5,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "data/examples.h"
@@ -162,6 +163,57 @@ TEST(Preflight, RollingBackADenseModelIsRefused) {
   EXPECT_EQ(message_of(workplace, ""), "no error");
   EXPECT_THAT(message_of(workplace, "    loss_spike: {action: roll_back}\n"),
               HasSubstr("loss_spike.action: roll_back needs a mixture of experts, and this llama has none"));
+}
+
+TEST(Preflight, SettingsThatTheModelHasNoUseForAreRefused) {
+  const Workplace workplace;
+  for (const auto& [setting, needs] : {std::pair("mtp_loss_weight: 0.3", "predicts the token after the next"),
+                                       std::pair("balance_loss_weight: 0.01", "a mixture of experts"),
+                                       std::pair("bias_update_speed: 0.01", "routers with a bias"),
+                                       std::pair("indexer_loss_weight: 0.1", "a layer with an indexer")}) {
+    EXPECT_THAT(message_of(workplace, std::string("    mixture_of_experts: {") + setting + "}\n"),
+                testing::AllOf(HasSubstr(std::string("mixture_of_experts.") + setting + " needs "), HasSubstr(needs),
+                               HasSubstr("this llama has none")));
+  }
+  EXPECT_EQ(message_of(workplace, "    mixture_of_experts: {mtp_loss_weight: 0.1, balance_loss_weight: 0}\n"),
+            "no error");
+}
+
+TEST(Preflight, RowsLongerThanTheModelsPositionsAreRefused) {
+  const Workplace workplace;
+  const auto message = [&](std::size_t letters) {
+    workplace.write("long.jsonl", "{\"text\": \"" + std::string(letters, '~') + "\"}\n");
+    recipe::Recipe recipe = workplace.recipe(
+        "run", "    algorithm: continued\n    data: {train: {path: " + workplace.path("long.jsonl").string() +
+                   "}, max_seq_length: 1024, show_examples: 0}\n    optimizer: {learning_rate: 1.0e-3}\n"
+                   "    schedule: {max_steps: 2}\n    batch: {global_batch_size: 1}\n");
+    recipe.model.random->tokenizer.train_bpe->vocabulary_size = 257;  // no merges: a token for each letter
+    try {
+      prepare_stages(recipe);
+    } catch (const base::Error& error) {
+      return std::string(error.what());
+    }
+    return std::string("no error");
+  };
+  EXPECT_EQ(message(100), "no error");
+  EXPECT_THAT(message(300), testing::AllOf(HasSubstr("long.jsonl:1: has 301 tokens"), HasSubstr("made for 128"),
+                                           HasSubstr("max_seq_length to at most 128")));
+}
+
+TEST(RandomModels, NameTheirClassOfTransformers) {
+  const Workplace workplace;
+  recipe::RandomModel random = *workplace.recipe("run", kTextStage).model.random;
+  const auto architectures = [&](const std::string& config) {
+    random.config.text = config;
+    return random_model(random, {}, [](std::int64_t) { return std::string("a text"); })
+        .config->at("architectures")
+        .dump();
+  };
+  EXPECT_EQ(architectures(R"({"model_type": "llama"})"), R"(["LlamaForCausalLM"])");
+  EXPECT_EQ(architectures(R"({"model_type": "deepseek_v3"})"), R"(["DeepseekV3ForCausalLM"])");
+  EXPECT_EQ(architectures(R"({"model_type": "deepseek_v4"})"), R"(["DeepseekV4ForCausalLM"])");
+  EXPECT_EQ(architectures(R"({"model_type": "qwen3_moe"})"), R"(["Qwen3MoeForCausalLM"])");
+  EXPECT_EQ(architectures(R"({"model_type": "llama", "architectures": ["Mine"]})"), R"(["Mine"])");
 }
 
 TEST(Preflight, PlansTheOptimizerThatTheRecipeNames) {
