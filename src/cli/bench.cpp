@@ -168,7 +168,8 @@ void add_bench(CLI::App& app, Action& action) {
   CLI::App* bench = app.add_subcommand("bench", "Measure speed as a fraction of this machine's ceilings");
   bench->require_subcommand(1);
   CLI::App* train = bench->add_subcommand("train", "Training steps of a model shape on random tokens");
-  train->add_option("--shape", options->shape, "smollm2-135m, tiny, v4-small or v4-small-sparse")->capture_default_str();
+  train->add_option("--shape", options->shape, "smollm2-135m, tiny, v4-small or v4-small-sparse")
+      ->capture_default_str();
   train->add_option("--dtype", options->dtype, "all, bf16 or f32")->capture_default_str();
   train->add_option("--optimizer", options->optimizer, "adamw or muon")->capture_default_str();
   const auto most_tokens = static_cast<double>(kMostTokens);
