@@ -176,7 +176,7 @@ fs::path write_report(const fs::path& run_directory) {
   body += section("Samples", has_scores ? samples(scores) : "");
   body += section("Recipe", "<details><summary>with every default</summary><pre>" +
                                 escape_html(base::read_file(recipe)) + "</pre></details>\n");
-  const fs::path page = run_directory / "report.html";
+  fs::path page = run_directory / "report.html";
   base::write_file_atomically(page, make_page(escape_html(name), body));
   return page;
 }
