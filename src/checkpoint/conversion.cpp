@@ -23,11 +23,6 @@ std::string config_source(const ModelDirectory& directory) {
   return (directory.path() / "config.json").string();
 }
 
-std::vector<std::int64_t> shape_of(const CheckpointSlice& slice) {
-  const auto sizes = slice.shape.values();
-  return {sizes.begin(), sizes.end()};
-}
-
 /// The type that config.json names for plain weights, of those that are written.
 TensorType named_type(const ModelDirectory& directory) {
   const Json& config = directory.config();
@@ -107,6 +102,27 @@ std::vector<SourceRows> rows_for(const CheckpointSlice& target, std::span<const 
   return result;
 }
 
+/// Blocks in a row of a weight, if it were stored so.
+std::int64_t blocks_in_row(const std::vector<std::int64_t>& shape, WeightFormat format) {
+  const std::int64_t columns = block_shape(format).columns;
+  return (matrix_shape(shape).columns + columns - 1) / columns;
+}
+
+/// What the source remembers of the rows of a weight.
+RememberedScales remembered_of(const ConvertedWeight& weight, const ScaleMemory& memory) {
+  RememberedScales result;
+  std::int64_t begin = 0;
+  for (const SourceRows& rows : weight.rows) {
+    const auto known = memory.find(rows.weight.elements->entry->name);
+    if (known != memory.end() && rows.weight.format == WeightFormat::kPlain) {
+      move_scales(known->second, blocks_in_row(weight.shape, known->second.format), rows.first, rows.count, begin,
+                  result);
+    }
+    begin += rows.count;
+  }
+  return result;
+}
+
 /// How each weight of the published checkpoint is stored, by name; FP8 and FP4 only.
 std::map<std::string, models::ReleasedAs, std::less<>> published_formats(const ModelDirectory& source,
                                                                          const models::StoredNames& names,
@@ -133,6 +149,20 @@ std::map<std::string, models::ReleasedAs, std::less<>> published_formats(const M
   return formats;
 }
 
+/// The weight of the published list that tells how this one is stored: itself, or the first of the experts that it
+/// holds merged ("...experts.0.gate_proj.weight" of "...experts.gate_up_proj").
+std::string published_part(const ConvertedWeight& weight) {
+  constexpr std::string_view kGateUp = ".gate_up_proj", kDown = ".down_proj";
+  const std::string_view name = weight.name;
+  if (weight.shape.size() == 3 && name.ends_with(kGateUp)) {
+    return fmt::format("{}.0.gate_proj.weight", name.substr(0, name.size() - kGateUp.size()));
+  }
+  if (weight.shape.size() == 3 && name.ends_with(kDown)) {
+    return fmt::format("{}.0.down_proj.weight", name.substr(0, name.size() - kDown.size()));
+  }
+  return weight.name;
+}
+
 /// What decides how weights are stored.
 class StorageRule {
  public:
@@ -153,16 +183,11 @@ class StorageRule {
     } else if (kind == ParameterStorage::kExact) {
       weight.storage.elements = TensorType::kF32;
     } else {
-      const auto format = formats_.find(weight.name);
+      const auto format = formats_.find(published_part(weight));
       if (format != formats_.end()) {
         weight.storage = quantised_storage(weight.name, format->second);
       } else {
         weight.storage.elements = plain_;
-        const bool merged = weight.shape.size() > 2 && !formats_.empty();
-        base::require(!merged,
-                      "the weight {} has the experts of a layer merged, which are not published quantised: "
-                      "convert to bf16, or with --names published",
-                      quote(weight.name));
       }
     }
     base::require(can_store(weight.storage.format, weight.shape),
@@ -228,6 +253,7 @@ Conversion plan_conversion(const ModelDirectory& source, ConvertTo to, ConvertNa
   base::require(from.size() == into.size(), "{}: only one of it and {} has a prediction block",
                 like == nullptr ? "" : like->path().string(), source.path().string());
   const StorageRule rule(source, to, like, names_of(*target));
+  const ScaleMemory memory = read_scales(source);
   Conversion conversion;
   conversion.config = config.dump(2) + "\n";
   std::span<const MatchedSlice> rest = matched;
@@ -237,7 +263,8 @@ Conversion plan_conversion(const ModelDirectory& source, ConvertTo to, ConvertNa
     const auto sources = rest.first(from[i].spec.slices.size());
     rest = rest.subspan(sources.size());
     for (const CheckpointSlice& slice : into[i].spec.slices) {
-      ConvertedWeight weight{slice.name, shape_of(slice), {}, rows_for(slice, sources), {}};
+      ConvertedWeight weight{slice.name, shape_of(slice), {}, rows_for(slice, sources), {}, {}};
+      weight.remembered = remembered_of(weight, memory);
       rule.apply(into[i], weight);
       conversion.weights.push_back(std::move(weight));
     }
@@ -320,6 +347,28 @@ void read_converted_rows(const ConvertedWeight& weight, std::int64_t first, std:
 
 }  // namespace
 
+bool loses_scales(const ConvertedWeight& weight) {
+  const bool quantised = std::any_of(weight.rows.begin(), weight.rows.end(), [](const SourceRows& rows) {
+    return rows.weight.scales != nullptr && rows.weight.scales->entry->dtype == TensorType::kF8E8M0;
+  });
+  return weight.storage.format == WeightFormat::kPlain && (quantised || !weight.remembered.blocks.empty());
+}
+
+RememberedScales lost_scales(const ConvertedWeight& weight) {
+  RememberedScales result = weight.remembered;
+  std::int64_t begin = 0;
+  for (const SourceRows& rows : weight.rows) {
+    if (rows.weight.scales != nullptr && rows.weight.scales->entry->dtype == TensorType::kF8E8M0) {
+      remember_scales(rows.weight, rows.first, rows.count, begin, result);
+      release(*rows.weight.elements);
+      release(*rows.weight.scales);
+    }
+    begin += rows.count;
+  }
+  std::sort(result.blocks.begin(), result.blocks.end());
+  return result;
+}
+
 void write_converted(const ConvertedWeight& weight, WeightPart part, const PieceWriter& write) {
   if (copies_bytes(weight)) {
     for (const SourceRows& rows : weight.rows) {
@@ -327,7 +376,7 @@ void write_converted(const ConvertedWeight& weight, WeightPart part, const Piece
     }
     return;
   }
-  WeightSource source{weight.name, weight.shape, {}, weight.kept};
+  WeightSource source{weight.name, weight.shape, {}, weight.kept, &weight.remembered};
   source.rows = [&](std::int64_t first, std::int64_t count, std::span<float> values) {
     read_converted_rows(weight, first, count, values);
   };

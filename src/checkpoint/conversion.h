@@ -45,6 +45,7 @@ struct ConvertedWeight {
   WeightStorage storage;
   std::vector<SourceRows> rows;      ///< in order, covering it, as matrices (see matrix_shape)
   std::optional<StoredWeight> kept;  ///< see WeightSource
+  RememberedScales remembered;       ///< what the source remembers of its rows' scales
 };
 
 struct Conversion {
@@ -66,6 +67,11 @@ struct ConvertedTensor {
   WeightPart part = WeightPart::kElements;
 };
 std::vector<ConvertedTensor> tensors_of(const Conversion& conversion);
+
+/// Whether values become plain whose scales could be remembered (see remembered_scales.h).
+bool loses_scales(const ConvertedWeight& weight);
+/// What is to be remembered of them.
+RememberedScales lost_scales(const ConvertedWeight& weight);
 
 /// Writes one of them. Bytes that need not change are copied; otherwise values go through f32. Holds some rows at a
 /// time and gives back the memory behind what was read. Throws Error as read_rows and write_part do.

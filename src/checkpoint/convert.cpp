@@ -1,5 +1,6 @@
 #include "checkpoint/convert.h"
 
+#include <algorithm>
 #include <map>
 #include <set>
 #include <system_error>
@@ -55,6 +56,8 @@ std::string identity_of(const Work& work, const ModelDirectory& source, const Mo
       files.insert(tensor.file->path());
     }
   }
+  const std::vector<fs::path> scales = scales_files(source);
+  files.insert(scales.begin(), scales.end());
   for (const fs::path& file : files) {
     std::error_code error;
     const auto size = fs::file_size(file, error);
@@ -85,11 +88,54 @@ std::string write_shard(const Work& work, const Shard& shard, const fs::path& di
   return text;
 }
 
+/// The weights of a shard of whose scales something may have to be remembered.
+std::set<std::size_t> weights_losing_scales(const Work& work, const Shard& shard) {
+  std::set<std::size_t> weights;
+  for (const TensorSpec& spec : shard.tensors) {
+    const std::size_t weight = work.tensors.at(spec.name).weight;
+    if (spec.name == work.conversion.weights[weight].name && loses_scales(work.conversion.weights[weight])) {
+      weights.insert(weight);
+    }
+  }
+  return weights;
+}
+
+/// Writes what is to be remembered of a shard's scales. Returns the file's hash.
+std::string write_scales(const Work& work, const Shard& shard, const fs::path& directory) {
+  ScaleMemory memory;
+  std::int64_t most = kMostRemembered;
+  for (const std::size_t index : weights_losing_scales(work, shard)) {
+    const ConvertedWeight& weight = work.conversion.weights[index];
+    RememberedScales lost = lost_scales(weight);
+    const auto count = static_cast<std::int64_t>(lost.blocks.size());
+    if (count <= most) {
+      most -= count;
+      memory[weight.name] = std::move(lost);
+    }
+  }
+  const fs::path path = directory / scales_file(shard.file);
+  base::write_file_atomically(path, format_scales(memory));
+  return hash_of_file(path);
+}
+
+bool is_finished(const Work& work, const Shard& shard, const ResumableDirectory& directory) {
+  return directory.is_finished(shard.file) &&
+         (weights_losing_scales(work, shard).empty() || directory.is_finished(scales_file(shard.file)));
+}
+
+std::size_t finished_shards(const Work& work, const ResumableDirectory& directory) {
+  return static_cast<std::size_t>(std::count_if(
+      work.shards.begin(), work.shards.end(), [&](const Shard& shard) { return is_finished(work, shard, directory); }));
+}
+
 void write_shards(const Work& work, const ConvertRequest& request, ResumableDirectory& directory) {
   std::size_t done = 0;
   for (const Shard& shard : work.shards) {
-    const bool kept = directory.is_finished(shard.file);
+    const bool kept = is_finished(work, shard, directory);
     if (!kept) {
+      if (!weights_losing_scales(work, shard).empty()) {
+        directory.finish(scales_file(shard.file), write_scales(work, shard, directory.path()));
+      }
       directory.finish(shard.file, write_shard(work, shard, directory.path()));
     }
     ++done;
@@ -106,12 +152,13 @@ void write_small_files(const Work& work, const fs::path& directory) {
   for (const std::string& name : work.companions) {
     base::write_file_atomically(directory / name, base::read_file(work.source / name));
   }
+  for (const Shard& shard : work.shards) {
+    const fs::path scales = directory / scales_file(shard.file);
+    if (fs::exists(scales) && base::read_file(scales) == format_scales({})) {
+      fs::remove(scales);
+    }
+  }
   base::write_file_atomically(directory / kConfigFile, work.conversion.config);
-}
-
-fs::path normal_path(const fs::path& target) {
-  fs::path path = fs::absolute(target).lexically_normal();
-  return path.has_filename() ? path : path.parent_path();
 }
 
 }  // namespace
@@ -131,17 +178,17 @@ ConvertOutcome convert_model(const ConvertRequest& request) {
   for (const Shard& shard : work.shards) {
     outcome.bytes += shard.bytes();
   }
-  const fs::path target = normal_path(request.target);
+  const fs::path target = model_directory_path(request.target);
   if (ResumableDirectory::finish_completed(target, plan)) {
     outcome.kept = outcome.files;
     return outcome;
   }
   require_model_directory_writable(target, false);
   ResumableDirectory directory(target, plan);
-  outcome.kept = directory.finished_count();
+  outcome.kept = finished_shards(work, directory);
   std::uint64_t missing_bytes = 0;
   for (const Shard& shard : work.shards) {
-    missing_bytes += directory.is_finished(shard.file) ? 0 : shard.bytes();
+    missing_bytes += is_finished(work, shard, directory) ? 0 : shard.bytes();
   }
   try {
     require_disk_space(target, missing_bytes);
@@ -151,7 +198,7 @@ ConvertOutcome convert_model(const ConvertRequest& request) {
     base::check(written.tensors().size() == work.tensors.size(), "{} tensors were written of {}",
                 written.tensors().size(), work.tensors.size());
   } catch (const base::Error& error) {
-    const std::size_t finished = directory.finished_count();
+    const std::size_t finished = finished_shards(work, directory);
     if (finished == 0) {
       directory.discard();
       throw;

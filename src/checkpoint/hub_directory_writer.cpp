@@ -36,15 +36,6 @@ std::vector<std::string> files_to_copy(const ModelDirectoryContents& contents) {
 }
 
 /// Absolute, without "." and a final slash, so that it has a name and a parent.
-fs::path normal_path(const fs::path& target) {
-  fs::path path = fs::absolute(target).lexically_normal();
-  if (!path.has_filename()) {
-    path = path.parent_path();
-  }
-  base::require(path.has_filename(), "{}: is not a place for a model directory", target.string());
-  return path;
-}
-
 void write_shard(const fs::path& directory, const Shard& shard, const ModelDirectoryContents& contents) {
   SafetensorsWriter writer(directory / shard.file, shard.tensors, shard_metadata());
   for (const TensorSpec& tensor : shard.tensors) {
@@ -54,6 +45,15 @@ void write_shard(const fs::path& directory, const Shard& shard, const ModelDirec
 }
 
 }  // namespace
+
+fs::path model_directory_path(const fs::path& target) {
+  fs::path path = fs::absolute(target).lexically_normal();
+  if (!path.has_filename()) {
+    path = path.parent_path();
+  }
+  base::require(path.has_filename(), "{}: is not a place for a model directory", target.string());
+  return path;
+}
 
 std::uint64_t required_bytes(const base::Json& config, const ModelDirectoryContents& contents) {
   const std::vector<Shard> shards = split_into_shards(contents.tensors, contents.max_shard_bytes);
@@ -83,7 +83,7 @@ void require_disk_space(const fs::path& path, std::uint64_t bytes) {
 }
 
 void require_model_directory_writable(const fs::path& target, bool replace_existing) {
-  const fs::path path = normal_path(target);
+  const fs::path path = model_directory_path(target);
   std::error_code error;
   base::require(fs::is_directory(path.parent_path(), error), "{}: the directory {} does not exist; create it first",
                 target.string(), path.parent_path().string());
@@ -105,7 +105,7 @@ void require_model_directory_writable(const fs::path& target, bool replace_exist
 
 void write_model_directory(const fs::path& target, const base::Json& config, const ModelDirectoryContents& contents,
                            bool replace_existing) {
-  const fs::path path = normal_path(target);
+  const fs::path path = model_directory_path(target);
   require_model_directory_writable(path, replace_existing);
   recover_interrupted_write(path);
   require_model_directory_writable(path, replace_existing);  // what was put back may not be replaced unasked either

@@ -33,6 +33,9 @@ struct ModelDirectoryContents {
   std::map<std::string, std::string> extra_files;
 };
 
+/// `target` as an absolute path without "." and ".." and without a slash at its end. Throws Error if no name is left.
+std::filesystem::path model_directory_path(const std::filesystem::path& target);
+
 /// Bytes that the directory will take, without what the file system adds. Throws Error if a file to copy cannot be
 /// read.
 std::uint64_t required_bytes(const base::Json& config, const ModelDirectoryContents& contents);

@@ -43,11 +43,6 @@ struct OutputTensor {
   std::optional<StoredWeight> kept = {};  ///< the same weight where it came from, if it is quantised
 };
 
-std::vector<std::int64_t> shape_of(const CheckpointSlice& slice) {
-  const auto sizes = slice.shape.values();
-  return {sizes.begin(), sizes.end()};
-}
-
 /// Every tensor that the model is written as: as `like` has it, or all plain.
 std::vector<OutputTensor> output_tensors(const models::LanguageModel& model, DType dtype, const ModelDirectory* like) {
   std::vector<OutputTensor> result;

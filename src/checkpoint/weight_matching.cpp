@@ -62,6 +62,11 @@ bool is_copy(const ModelDirectory& directory, const models::LanguageModel& model
 
 }  // namespace
 
+std::vector<std::int64_t> shape_of(const autograd::CheckpointSlice& slice) {
+  const auto sizes = slice.shape.values();
+  return {sizes.begin(), sizes.end()};
+}
+
 std::vector<MatchedSlice> match_weights(const ModelDirectory& directory, const models::LanguageModel& model,
                                         std::int64_t stored_vocabulary) {
   TensorConsumer consumer(directory);

@@ -12,6 +12,9 @@
 
 namespace flyover::checkpoint {
 
+/// The sizes of a slice, outermost first.
+std::vector<std::int64_t> shape_of(const autograd::CheckpointSlice& slice);
+
 /// A slice and the weight that fills it.
 struct MatchedSlice {
   const autograd::Parameter* parameter;

@@ -47,17 +47,23 @@ class PartWriter {
     }
   }
 
-  /// Appends the part's bytes for the next row of blocks.
-  void append(std::span<const float> values, std::int64_t rows, std::int64_t columns) {
+  /// Appends the part's bytes for the next row of blocks, which begins with row `first` of the weight.
+  void append(std::span<const float> values, std::int64_t first, std::int64_t rows, std::int64_t columns) {
     const BlockRow shape{storage_.format, storage_.scales, rows, columns};
     const bool wants_scales = part_ == WeightPart::kScales;
     const std::size_t size = wants_scales ? shape.scale_bytes() : static_cast<std::size_t>(shape.element_bytes());
     const std::size_t begin = bytes_.size();
     bytes_.resize(begin + size);
     const std::span<std::byte> place = std::span(bytes_).subspan(begin);
-    const auto kept =
-        kept_.empty() ? kept_
-                      : kept_.subspan(static_cast<std::size_t>(block_row_) * shape.scale_bytes(), shape.scale_bytes());
+    const RememberedScales* const memory = source_.remembered;
+    std::vector<std::byte> remembered;
+    std::span<const std::byte> kept;
+    if (!kept_.empty()) {
+      kept = kept_.subspan(static_cast<std::size_t>(block_row_) * shape.scale_bytes(), shape.scale_bytes());
+    } else if (memory != nullptr && memory->format == storage_.format && storage_.scales == TensorType::kF8E8M0) {
+      remembered = scales_of_row(*memory, first, shape.scale_count());
+      kept = remembered;
+    }
     const auto bad = quantise(shape, values, kept, wants_scales ? std::span<std::byte>() : place,
                               wants_scales ? place : std::span<std::byte>());
     if (bad.has_value()) {
@@ -100,7 +106,7 @@ void write_quantised(const WeightSource& source, const WeightStorage& storage, W
       const std::int64_t rows = std::min(block_rows, count - row);
       writer.append(std::span(values).subspan(static_cast<std::size_t>(row * matrix.columns),
                                               static_cast<std::size_t>(rows * matrix.columns)),
-                    rows, matrix.columns);
+                    first + row, rows, matrix.columns);
     }
     writer.flush(write);
     first += count;

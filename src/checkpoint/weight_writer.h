@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "checkpoint/hub_directory_writer.h"
+#include "checkpoint/remembered_scales.h"
 #include "checkpoint/stored_weight.h"
 #include "models/released_weights.h"
 
@@ -52,6 +53,8 @@ struct WeightSource {
   std::function<void(std::int64_t first, std::int64_t count, std::span<float> values)> rows;
   /// A quantised weight of the same shape whose scales are kept where the values allow (see quantise).
   std::optional<StoredWeight> kept;
+  /// Scales that are kept likewise where there is no such weight; null: none. Must outlive this.
+  const RememberedScales* remembered = nullptr;
 };
 
 /// Writes one of the tensors. Throws Error naming weight and block for values that are not finite or too large for the

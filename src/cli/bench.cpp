@@ -19,7 +19,7 @@ namespace {
 
 using base::Json;
 
-struct Options {
+struct BenchOptions {
   std::string shape = "smollm2-135m";
   std::string dtype = "all";
   std::string optimizer = "adamw";
@@ -123,7 +123,7 @@ Json to_json(const trainer::TrainBenchmarkResult& result) {
           {"kernels", to_json(result.kernels)}};
 }
 
-int bench_train(const Options& options) {
+int bench_train(const BenchOptions& options) {
   const std::string config_text = shape_config(options.shape).dump();
   Json report = Json::object();
   for (const std::string dtype : {"bf16", "f32"}) {
@@ -163,7 +163,7 @@ int bench_train(const Options& options) {
 }  // namespace
 
 void add_bench(CLI::App& app, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<BenchOptions>();
   options->benchmark.micro_batch_tokens = 0;
   CLI::App* bench = app.add_subcommand("bench", "Measure speed as a fraction of this machine's ceilings");
   bench->require_subcommand(1);

@@ -24,7 +24,7 @@ namespace {
 
 constexpr std::size_t kDocumentBytes = 4096;  // about: a document ends with a line
 
-struct Options {
+struct TokenizerBenchOptions {
   std::string tokenizer;
   std::string text;
   int rounds = 3;
@@ -43,7 +43,7 @@ std::vector<std::string_view> documents_of(std::string_view text) {
   return documents;
 }
 
-int bench_tokenizer(const Options& options) {
+int bench_tokenizer(const TokenizerBenchOptions& options) {
   std::filesystem::path file = options.tokenizer;
   if (std::filesystem::is_directory(file)) {
     file /= "tokenizer.json";
@@ -82,7 +82,7 @@ int bench_tokenizer(const Options& options) {
 }  // namespace
 
 void add_bench_tokenizer(CLI::App& bench, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<TokenizerBenchOptions>();
   CLI::App* command = bench.add_subcommand("tokenizer", "Encoding a text file on one thread");
   command->add_option("tokenizer", options->tokenizer, "A tokenizer.json, or a directory with one")->required();
   command->add_option("text", options->text, "The file to encode")->required();

@@ -32,7 +32,7 @@ void add_threads_option(CLI::App& command, DeviceOptions& options) {
 void add_device_options(CLI::App& command, DeviceOptions& options) {
   command.add_option("--device", options.device, "cpu or reference")->capture_default_str();
   add_threads_option(command, options);
-  command.add_option("--instruction-set", options.instruction_set, "avx2, avx512 or avx512_bf16; default: the best");
+  command.add_option("--instruction-set", options.instruction_set, "avx2, avx512 or avx512_bf16; default: the fastest");
   command.add_option("--dtype", options.dtype, "bf16 or f32")->capture_default_str();
 }
 

@@ -21,7 +21,7 @@
 namespace flyover::cli {
 namespace {
 
-struct Options {
+struct GenerateOptions {
   std::string model;
   std::vector<std::string> prompts;
   std::string prompts_file;
@@ -38,7 +38,7 @@ struct Options {
   std::string template_variables;
 };
 
-void add_template_options(CLI::App& command, Options& options) {
+void add_template_options(CLI::App& command, GenerateOptions& options) {
   command.add_flag("--thinking", options.thinking, "The chat template's variable thinking: reason before answering");
   command.add_option("--reasoning-effort", options.reasoning_effort, "Its variable reasoning_effort: high or max");
   command.add_option("--chat-template-kwargs", options.template_variables,
@@ -46,7 +46,7 @@ void add_template_options(CLI::App& command, Options& options) {
 }
 
 /// The variables of the template that the command line gives.
-data::JsonPointer template_variables(const Options& options) {
+data::JsonPointer template_variables(const GenerateOptions& options) {
   base::Json variables = base::Json::object();
   if (!options.template_variables.empty()) {
     variables = base::parse_json(options.template_variables, "--chat-template-kwargs");
@@ -62,7 +62,7 @@ data::JsonPointer template_variables(const Options& options) {
   return std::make_shared<const base::Json>(std::move(variables));
 }
 
-void add_sampling_options(CLI::App& command, Options& options) {
+void add_sampling_options(CLI::App& command, GenerateOptions& options) {
   add_number(command, "--temperature", options.temperature, recipe::at_least(0), "0 = the most likely token");
   add_number(command, "--top-k", options.top_k, recipe::at_least(0), "Only the k most likely tokens; 0 = all");
   add_number(command, "--top-p", options.top_p, recipe::above_up_to(0, 1),
@@ -72,7 +72,7 @@ void add_sampling_options(CLI::App& command, Options& options) {
   add_number(command, "--seed", options.seed, recipe::at_least(0), "The key of the random numbers");
 }
 
-rollout::SamplingOptions sampling_of(const Options& options, const LoadedModel& loaded) {
+rollout::SamplingOptions sampling_of(const GenerateOptions& options, const LoadedModel& loaded) {
   rollout::SamplingOptions sampling;
   sampling.temperature = options.temperature;
   sampling.top_k = options.top_k;
@@ -94,7 +94,7 @@ void require_utf8(const std::string& text, const std::string& where) {
 }
 
 /// The prompts of the command line, then those of the file.
-std::vector<Prompt> read_prompts(const Options& options) {
+std::vector<Prompt> read_prompts(const GenerateOptions& options) {
   std::vector<Prompt> prompts;
   for (const std::string& text : options.prompts) {
     prompts.push_back({text, fmt::format("--prompt number {}", prompts.size() + 1)});
@@ -155,7 +155,7 @@ std::string text_of(const LoadedModel& loaded, std::vector<std::int32_t> prompt,
   return loaded.start.tokenizer.decode(prompt).substr(before);
 }
 
-int generate(const Options& options) {
+int generate(const GenerateOptions& options) {
   const std::vector<Prompt> prompts = read_prompts(options);
   LoadedModel loaded(options.model, options.device, autograd::ParameterUse::kInference, template_variables(options));
   const std::vector<std::vector<std::int32_t>> tokens = encode_prompts(loaded, prompts, options.chat);
@@ -186,7 +186,7 @@ int generate(const Options& options) {
   return kSuccess;
 }
 
-int chat(const Options& options) {
+int chat(const GenerateOptions& options) {
   LoadedModel loaded(options.model, options.device, autograd::ParameterUse::kInference, template_variables(options));
   base::require(loaded.start.chat_template.has_value(), "the model has no chat template: use flyover generate");
   const auto& summary = loaded.model->summary();
@@ -240,7 +240,7 @@ int chat(const Options& options) {
 }  // namespace
 
 void add_generate(CLI::App& app, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<GenerateOptions>();
   CLI::App* command = app.add_subcommand("generate", "Continue prompts with a model");
   command->add_option("--model", options->model, "Model directory")->required();
   command->add_option("--prompt", options->prompts, "Text to continue (may be repeated)")
@@ -256,7 +256,7 @@ void add_generate(CLI::App& app, Action& action) {
 }
 
 void add_chat(CLI::App& app, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<GenerateOptions>();
   CLI::App* command = app.add_subcommand("chat", "Talk to a model");
   command->add_option("--model", options->model, "Model directory")->required();
   add_template_options(*command, *options);

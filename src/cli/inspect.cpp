@@ -31,7 +31,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Options {
+struct InspectOptions {
   std::string path;
   std::vector<std::string> overrides;
   std::string tokens;
@@ -81,7 +81,7 @@ void require_output(const std::string& output, const fs::path& model) {
 
 /// A model without its tokenizer, on a device.
 struct BareModel {
-  explicit BareModel(const Options& options, autograd::ParameterUse use)
+  explicit BareModel(const InspectOptions& options, autograd::ParameterUse use)
       : directory(checkpoint::ModelDirectory::open(options.path)),
         device(make_device(options.device)),
         allocator(*device),
@@ -134,7 +134,7 @@ nn::PackedTokens one_document(const std::vector<std::int32_t>& tokens) {
   return packed;
 }
 
-int inspect_logits(const Options& options) {
+int inspect_logits(const InspectOptions& options) {
   require_output(options.output, options.path);
   BareModel bare(options, autograd::ParameterUse::kInference);
   const auto tokens = parse_tokens(options.tokens, bare.model->summary().vocabulary_size);
@@ -148,7 +148,7 @@ int inspect_logits(const Options& options) {
   return kSuccess;
 }
 
-int inspect_gradients(const Options& options) {
+int inspect_gradients(const InspectOptions& options) {
   require_output(options.output, options.path);
   BareModel bare(options, autograd::ParameterUse::kTraining);
   const auto tokens = parse_tokens(options.tokens, bare.model->summary().vocabulary_size);
@@ -191,7 +191,7 @@ void print_published(const base::Json& config, const std::string& source) {
              base::format_bytes(bytes));
 }
 
-int inspect_model(const Options& options) {
+int inspect_model(const InspectOptions& options) {
   const base::Json config = base::read_json_file(options.path + "/config.json");
   const auto model = models::make_model(config, options.path + "/config.json");
   const models::ModelSummary& summary = model->summary();
@@ -248,7 +248,7 @@ int inspect_model(const Options& options) {
   return kSuccess;
 }
 
-int inspect_data(const Options& options) {
+int inspect_data(const InspectOptions& options) {
   recipe::Recipe recipe = recipe::read_recipe(options.path, options.overrides);
   const auto prepared = posttrain::prepare_stages(recipe);
   const bool colour = ::isatty(STDOUT_FILENO) != 0;
@@ -267,7 +267,7 @@ int inspect_data(const Options& options) {
   return kSuccess;
 }
 
-int inspect_device(const Options& options) {
+int inspect_device(const InspectOptions& options) {
   const auto device = make_device(options.device);
   const devices::Ceilings ceilings = device->ceilings();
   const trainer::HostMemory memory = trainer::host_memory();
@@ -290,10 +290,10 @@ int inspect_device(const Options& options) {
 }  // namespace
 
 void add_inspect(CLI::App& app, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<InspectOptions>();
   CLI::App* inspect = app.add_subcommand("inspect", "Look at a model, data, logits, gradients, a device");
   inspect->require_subcommand(1);
-  const auto verb = [&](const char* name, const char* help, int (*function)(const Options&)) {
+  const auto verb = [&](const char* name, const char* help, int (*function)(const InspectOptions&)) {
     CLI::App* command = inspect->add_subcommand(name, help);
     command->callback([options, function, &action] { action = [options, function] { return function(*options); }; });
     return command;
@@ -319,7 +319,7 @@ void add_inspect(CLI::App& app, Action& action) {
     add_device_options(*command, options->device);
   }
   add_device_options(*verb("device", "What this machine can do, measured", inspect_device), options->device);
-  verb("recipe-reference", "Print docs/recipe.md", [](const Options&) -> int {
+  verb("recipe-reference", "Print docs/recipe.md", [](const InspectOptions&) -> int {
     fmt::print("{}", recipe::reference_markdown());
     return kSuccess;
   });

@@ -22,10 +22,10 @@ std::optional<kernels::ConstView> optional_view(const Tensor& tensor) {
 }
 
 /// Inputs: q, keys and, where there are entries, these.
-class Attention final : public autograd::Operation {
+class SharedKeyAttention final : public autograd::Operation {
  public:
-  Attention(std::array<Saved, 3> inputs, Tensor selected, Tensor y, Tensor log_sum_exp, ParameterId sink,
-            std::int64_t heads, SharedSpan span, float scale)
+  SharedKeyAttention(std::array<Saved, 3> inputs, Tensor selected, Tensor y, Tensor log_sum_exp, ParameterId sink,
+                     std::int64_t heads, SharedSpan span, float scale)
       : inputs_(std::move(inputs)),
         selected_(std::move(selected)),
         y_(std::move(y)),
@@ -131,8 +131,9 @@ SharedAttention shared_attention(Tape& tape, const Variable& q, const SharedKeys
   forward.scale = scale;
   forward.visible_pairs = span.window_pairs + span.entry_pairs;
   stream.launch(forward);
-  auto operation = std::make_unique<Attention>(std::array{tape.save(q), tape.save(keys.keys), tape.save(entries)},
-                                               keys.selected, y, log_sum_exp, sink, heads, span, scale);
+  auto operation =
+      std::make_unique<SharedKeyAttention>(std::array{tape.save(q), tape.save(keys.keys), tape.save(entries)},
+                                           keys.selected, y, log_sum_exp, sink, heads, span, scale);
   if (keys.entries.has_value()) {
     return {tape.record(std::move(operation), std::move(y), {q, keys.keys, entries}), log_sum_exp};
   }

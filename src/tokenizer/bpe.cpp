@@ -12,7 +12,7 @@
 namespace flyover::tokenizer {
 namespace {
 
-constexpr std::uint32_t kNone = UINT32_MAX;
+constexpr std::uint32_t kNoSymbol = UINT32_MAX;
 constexpr std::string_view kMetaspace = "\u2581";
 
 /// Where the first metaspace behind another character stands, from `begin` on, or npos.
@@ -130,7 +130,7 @@ std::optional<std::int32_t> BpeModel::whole_piece(std::string_view piece) const 
 }
 
 void BpeModel::encode_new(std::string_view piece, std::vector<PieceToken>& tokens) const {
-  base::require(piece.size() < kNone, "a piece of text of {} bytes is too long to encode", piece.size());
+  base::require(piece.size() < kNoSymbol, "a piece of text of {} bytes is too long to encode", piece.size());
   if (ignore_merges_) {
     if (const std::optional<std::int32_t> id = whole_piece(piece)) {
       tokens.push_back({*id, static_cast<std::uint32_t>(piece.size())});
@@ -145,7 +145,7 @@ void BpeModel::encode_new(std::string_view piece, std::vector<PieceToken>& token
     split_characters(piece, symbols);
   }
   merge(symbols);
-  for (std::uint32_t i = 0; i != kNone && i < symbols.size(); i = symbols[i].next) {
+  for (std::uint32_t i = 0; i != kNoSymbol && i < symbols.size(); i = symbols[i].next) {
     tokens.push_back({symbols[i].id, symbols[i].length});
   }
 }
@@ -162,7 +162,7 @@ void BpeModel::split_bytes(std::string_view piece, std::vector<Symbol>& symbols)
         continue;
       }
     }
-    symbols.push_back({id, 1, kNone, kNone, MergeTable::kNoMerge});
+    symbols.push_back({id, 1, kNoSymbol, kNoSymbol, MergeTable::kNoMerge});
   }
 }
 
@@ -174,7 +174,7 @@ bool BpeModel::fall_back_to_bytes(std::string_view character, std::string_view s
   }
   for (std::size_t i = 0; i < spelled.size(); ++i) {
     const std::uint32_t length = i < character.size() ? 1 : 0;  // a prefix or suffix stands for no text
-    symbols.push_back({token(spelled[i]), length, kNone, kNone, MergeTable::kNoMerge});
+    symbols.push_back({token(spelled[i]), length, kNoSymbol, kNoSymbol, MergeTable::kNoMerge});
   }
   return true;
 }
@@ -189,7 +189,7 @@ void BpeModel::split_characters(std::string_view piece, std::vector<Symbol>& sym
     spelled.assign(begin > 0 ? prefix_ : "").append(character).append(offset == piece.size() ? suffix_ : "");
     const auto length = static_cast<std::uint32_t>(character.size());
     if (const std::optional<std::int32_t> id = vocabulary_.find(spelled)) {
-      symbols.push_back({*id, length, kNone, kNone, MergeTable::kNoMerge});
+      symbols.push_back({*id, length, kNoSymbol, kNoSymbol, MergeTable::kNoMerge});
       after_unknown = false;
     } else if (fall_back_to_bytes(character, spelled, symbols)) {
       after_unknown = false;
@@ -198,7 +198,7 @@ void BpeModel::split_characters(std::string_view piece, std::vector<Symbol>& sym
       if (fuse_unknown_ && after_unknown) {
         symbols.back().length += length;
       } else {
-        symbols.push_back({*unknown_, length, kNone, kNone, MergeTable::kNoMerge});
+        symbols.push_back({*unknown_, length, kNoSymbol, kNoSymbol, MergeTable::kNoMerge});
       }
       after_unknown = true;
     }
@@ -213,8 +213,8 @@ void BpeModel::merge(std::vector<Symbol>& symbols) const {
   storage.reserve(symbols.size());
   const auto count = static_cast<std::uint32_t>(symbols.size());
   for (std::uint32_t i = 0; i < count; ++i) {
-    symbols[i].previous = i == 0 ? kNone : i - 1;
-    symbols[i].next = i + 1 == count ? kNone : i + 1;
+    symbols[i].previous = i == 0 ? kNoSymbol : i - 1;
+    symbols[i].next = i + 1 == count ? kNoSymbol : i + 1;
     if (i + 1 < count) {
       symbols[i].rank = merges_->rank(symbols[i].id, symbols[i + 1].id);
       if (symbols[i].rank != MergeTable::kNoMerge) {
@@ -225,7 +225,7 @@ void BpeModel::merge(std::vector<Symbol>& symbols) const {
   std::priority_queue<Candidate, std::vector<Candidate>, std::greater<>> queue(std::greater<>(), std::move(storage));
   const auto update = [&](std::uint32_t i) {
     Symbol& symbol = symbols[i];
-    symbol.rank = symbol.next == kNone ? MergeTable::kNoMerge : merges_->rank(symbol.id, symbols[symbol.next].id);
+    symbol.rank = symbol.next == kNoSymbol ? MergeTable::kNoMerge : merges_->rank(symbol.id, symbols[symbol.next].id);
     if (symbol.rank != MergeTable::kNoMerge) {
       queue.emplace(symbol.rank, i);
     }
@@ -241,11 +241,11 @@ void BpeModel::merge(std::vector<Symbol>& symbols) const {
     symbols[left].length += symbols[right].length;
     symbols[left].next = symbols[right].next;
     symbols[right].rank = MergeTable::kNoMerge;
-    if (symbols[left].next != kNone) {
+    if (symbols[left].next != kNoSymbol) {
       symbols[symbols[left].next].previous = left;
     }
     update(left);
-    if (symbols[left].previous != kNone) {
+    if (symbols[left].previous != kNoSymbol) {
       update(symbols[left].previous);
     }
   }

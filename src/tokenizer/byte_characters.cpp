@@ -5,12 +5,12 @@
 namespace flyover::tokenizer {
 namespace {
 
-constexpr int kNone = -1;
+constexpr int kNoByte = -1;
 
 struct Tables {
   std::array<std::uint8_t, 256> order{};
   std::array<std::string, 256> characters;
-  std::array<int, 512> bytes{};  ///< by code point; kNone where it stands for no byte
+  std::array<int, 512> bytes{};  ///< by code point; kNoByte where it stands for no byte
 };
 
 bool stands_for_itself(int byte) {
@@ -19,7 +19,7 @@ bool stands_for_itself(int byte) {
 
 Tables make_tables() {
   Tables tables;
-  tables.bytes.fill(kNone);
+  tables.bytes.fill(kNoByte);
   std::size_t position = 0;
   char32_t next_character = 0x100;
   for (const bool self : {true, false}) {
@@ -66,7 +66,7 @@ std::optional<std::string> from_byte_characters(std::string_view text) {
   bytes.reserve(text.size());
   for (std::size_t offset = 0; offset < text.size();) {
     const char32_t character = base::decode_utf8(text, offset);
-    if (character >= known.bytes.size() || known.bytes[character] == kNone) {
+    if (character >= known.bytes.size() || known.bytes[character] == kNoByte) {
       return std::nullopt;
     }
     bytes.push_back(static_cast<char>(known.bytes[character]));

@@ -67,7 +67,7 @@ DecodeStrip read_strip(const Node& node) {
   return strip;
 }
 
-DecodeMetaspace read_metaspace(const Node& node) {
+DecodeMetaspace read_decode_metaspace(const Node& node) {
   DecodeMetaspace metaspace{node.get_string("replacement", "\u2581"), true};
   base::require(!metaspace.replacement.empty(), "{}.replacement: expected one character, found none", node.where());
   const std::string scheme = node.get_string("prepend_scheme", "");
@@ -107,7 +107,7 @@ void read_into(const Node& node, int nesting, Reading& reading) {
   } else if (type == "Strip") {
     steps.emplace_back(read_strip(node));
   } else if (type == "Metaspace") {
-    steps.emplace_back(read_metaspace(node));
+    steps.emplace_back(read_decode_metaspace(node));
   } else {
     node.refuse("decoder", type, "Sequence, ByteLevel, ByteFallback, Fuse, Replace, Strip, Metaspace");
   }

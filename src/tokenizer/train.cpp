@@ -18,7 +18,7 @@
 namespace flyover::tokenizer {
 namespace {
 
-constexpr std::uint32_t kNone = UINT32_MAX;
+constexpr std::uint32_t kNoPlace = UINT32_MAX;
 constexpr std::int32_t kGone = -1;
 constexpr std::int32_t kBytes = 256;
 
@@ -67,15 +67,15 @@ class PairIndex {
     std::vector<std::pair<std::string_view, std::int64_t>> pieces(counts.begin(), counts.end());
     std::sort(pieces.begin(), pieces.end());  // the order of a hash table depends on the library
     for (const auto& [piece, count] : pieces) {
-      base::require(places_.size() + piece.size() < kNone, "the different pieces of the text have more than 4 GiB");
+      base::require(places_.size() + piece.size() < kNoPlace, "the different pieces of the text have more than 4 GiB");
       for (std::size_t i = 0; i < piece.size(); ++i) {
         const auto here = static_cast<std::uint32_t>(places_.size());
-        places_.push_back({static_cast<std::uint8_t>(piece[i]), i == 0 ? kNone : here - 1,
-                           i + 1 == piece.size() ? kNone : here + 1, count});
+        places_.push_back({static_cast<std::uint8_t>(piece[i]), i == 0 ? kNoPlace : here - 1,
+                           i + 1 == piece.size() ? kNoPlace : here + 1, count});
       }
     }
     for (std::uint32_t place = 0; place < places_.size(); ++place) {
-      if (places_[place].next != kNone) {
+      if (places_[place].next != kNoPlace) {
         add(place);
       }
     }
@@ -119,26 +119,26 @@ class PairIndex {
     std::sort(places.begin(), places.end());
     for (const std::uint32_t place : places) {
       const std::uint32_t right = places_[place].next;
-      if (places_[place].token != pair.left || right == kNone || places_[right].token != pair.right) {
+      if (places_[place].token != pair.left || right == kNoPlace || places_[right].token != pair.right) {
         continue;  // merged into something else since
       }
       const std::uint32_t before = places_[place].previous;
       const std::uint32_t behind = places_[right].next;
       remove(place);
-      if (before != kNone) {
+      if (before != kNoPlace) {
         remove(before);
       }
-      if (behind != kNone) {
+      if (behind != kNoPlace) {
         remove(right);
         places_[behind].previous = place;
       }
       places_[place].token = merged;
       places_[place].next = behind;
       places_[right].token = kGone;
-      if (before != kNone) {
+      if (before != kNoPlace) {
         add(before);
       }
-      if (behind != kNone) {
+      if (behind != kNoPlace) {
         add(place);
       }
     }

@@ -1,8 +1,8 @@
 #include "trainer/benchmark.h"
 
 #include <algorithm>
-#include <chrono>
 
+#include "base/clock.h"
 #include "base/random.h"
 #include "checkpoint/model_weights.h"
 #include "optim/optimizer.h"
@@ -10,10 +10,6 @@
 
 namespace flyover::trainer {
 namespace {
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 /// Documents of equal length, every token but the last a target, cut into micro-batches.
 std::vector<nn::PackedTokens> random_micro_batches(const TrainBenchmark& benchmark, std::int64_t vocabulary,
@@ -87,14 +83,14 @@ TrainBenchmarkResult run_train_benchmark(models::LanguageModel& model, tensor::S
     const auto batches =
         random_micro_batches(benchmark, model.summary().vocabulary_size, static_cast<std::uint64_t>(step));
     stream.reset_statistics();
-    const double begin = now();
+    const double begin = base::monotonic_seconds();
     const Gradients gradients = compute_gradients(model, stream, batches, options);
     optimizer->step(step + 1, 1.0, gradients.coefficient);
     if (benchmark.auxiliary.bias_update_speed > 0) {
       update_balance(model, stream, gradients.expert_load, benchmark.auxiliary.bias_update_speed);
     }
     stream.synchronize();
-    const double seconds = now() - begin;
+    const double seconds = base::monotonic_seconds() - begin;
     if (step > 0 && (result.seconds_per_step == 0 || seconds < result.seconds_per_step)) {
       result.seconds_per_step = seconds;
       result.kernels = time_shares<kernels::KernelId>(

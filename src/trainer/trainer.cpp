@@ -6,6 +6,7 @@
 #include <numeric>
 #include <utility>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/text.h"
 
@@ -14,10 +15,6 @@ namespace {
 
 constexpr double kGibibyte = 1024.0 * 1024.0 * 1024.0;
 constexpr std::size_t kMostRowsNamed = 20;
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 /// Seconds since 1970.
 double wall_clock() {
@@ -144,14 +141,14 @@ Outcome Trainer::run() {
 }
 
 void Trainer::train_step() {
-  std::array<double, 4> times = {now()};
+  std::array<double, 4> times = {base::monotonic_seconds()};
   const auto batch = parts_.plan.batch(info_.step);
   const auto micro_batches = data::micro_batches(parts_.plan.dataset(), batch, options_.micro_batch_tokens);
-  times[1] = now();
+  times[1] = base::monotonic_seconds();
   routing_.look_ahead(info_.step);
   const Gradients gradients =
       compute_gradients(parts_.model, parts_.stream, micro_batches, options_.step, routing_.experts_of(info_.step));
-  times[2] = now();
+  times[2] = base::monotonic_seconds();
   if (roll_back(gradients.loss)) {
     return;
   }
@@ -166,7 +163,7 @@ void Trainer::train_step() {
     ++info_.skipped_steps;
   }
   parts_.stream.synchronize();
-  times[3] = now();
+  times[3] = base::monotonic_seconds();
   ++info_.step;
   info_.tokens_seen += token_count(micro_batches);
   routing_.forget_before(info_.step);

@@ -84,6 +84,20 @@ std::vector<double> parameter_values(const fs::path& path) {
   return result;
 }
 
+/// A model with blocks that no rule for scales would write: small codes, zeros.
+HandmadeModel unruly_model(std::uint64_t seed) {
+  HandmadeModel model = quantised_model(seed);
+  for (const int expert : {0, 3, 4}) {
+    std::string& codes = model.at(fmt::format("layers.1.ffn.experts.{}.w1.weight", expert)).bytes;
+    codes.replace(0, 16, 16, '\x11');                  // 0.5
+    codes.replace(5 * 16, 16, 16, '\0');               // zeros
+    codes.replace(codes.size() - 16, 16, 16, '\x2a');  // 1 and -1
+  }
+  std::string& codes = model.at("layers.1.attn.wq_a.weight").bytes;
+  codes.assign(codes.size(), '\x18');
+  return model;
+}
+
 class Convert : public testing::Test {
  protected:
   fs::path at(const std::string& name) const { return directory_.path() / name; }
@@ -141,18 +155,76 @@ TEST_F(Convert, ToBf16AndBackLikeTheOriginalRestoresEveryByte) {
   EXPECT_EQ(config_of("again"), config_of("fp4"));
 }
 
-TEST_F(Convert, ToBf16AndBackKeepsValuesAndLayout) {
-  const HandmadeModel original = quantised_model(13);
+TEST_F(Convert, ToBf16AndBackRestoresEveryByte) {
+  const HandmadeModel original = unruly_model(13);
   write_handmade(at("fp4"), original);
   convert("fp4", "bf16", ConvertTo::kBf16);
   convert("bf16", "again", ConvertTo::kFp4);
+  expect_equal(read_model(at("again")), original);
+  EXPECT_EQ(config_of("again"), config_of("fp4"));
+  EXPECT_FALSE(fs::exists(at("again") / "model.scales.json"));
+  convert("bf16", "f32", ConvertTo::kF32);  // memory goes on with the values
+  convert("f32", "last", ConvertTo::kFp4);
+  expect_equal(read_model(at("last")), original);
+}
+
+TEST_F(Convert, WithoutWhatIsRememberedValuesComeBackAndNotAllBytes) {
+  const HandmadeModel original = unruly_model(13);
+  write_handmade(at("fp4"), original);
+  convert("fp4", "bf16", ConvertTo::kBf16);
+  const fs::path scales = at("bf16") / "model.scales.json";
+  ASSERT_TRUE(fs::exists(scales));
+  fs::rename(scales, at("scales"));
+  convert("bf16", "again", ConvertTo::kFp4);
   const HandmadeModel again = read_model(at("again"));
   expect_same_values(again, original);
-  for (const auto& [name, tensor] : original) {
-    EXPECT_EQ(again.at(name).spec.dtype, tensor.spec.dtype) << name;
-    EXPECT_EQ(again.at(name).spec.shape, tensor.spec.shape) << name;
+  for (const char* const name : {"layers.1.ffn.experts.3.w1.scale", "layers.1.attn.wq_a.scale"}) {
+    EXPECT_NE(again.at(name).bytes, original.at(name).bytes) << name;
   }
-  EXPECT_EQ(config_of("again"), config_of("fp4"));
+  for (const auto& [weight, tensor] : original) {
+    EXPECT_EQ(again.at(weight).spec.dtype, tensor.spec.dtype) << weight;
+    EXPECT_EQ(again.at(weight).spec.shape, tensor.spec.shape) << weight;
+  }
+  convert("again", "plain", ConvertTo::kBf16);
+  EXPECT_FALSE(fs::exists(at("plain") / "model.scales.json"));  // what follows the rule leaves nothing to remember
+}
+
+TEST_F(Convert, RememberedScalesThatDoNotFitTheValuesAreNotTaken) {
+  const HandmadeModel original = unruly_model(13);
+  write_handmade(at("fp4"), original);
+  convert("fp4", "bf16", ConvertTo::kBf16);
+  const fs::path file = at("bf16") / "model.scales.json";
+  ScaleMemory memory = parse_scales(base::read_file(file), "scales");
+  for (auto& [name, remembered] : memory) {
+    for (auto& block : remembered.blocks) {
+      block.second = static_cast<std::uint8_t>(block.second < 100 ? 250 : 1);
+    }
+    remembered.blocks.emplace_back(std::int64_t{1} << 40, 127);  // behind the weight
+  }
+  put_file(file, format_scales(memory));
+  convert("bf16", "again", ConvertTo::kFp4);
+  expect_same_values(read_model(at("again")), original);
+}
+
+TEST_F(Convert, AFileOfScalesThatIsNoneIsRefused) {
+  write_handmade(at("fp4"), unruly_model(13));
+  convert("fp4", "bf16", ConvertTo::kBf16);
+  const std::string path = (at("bf16") / "model.scales.json").string();
+  const char* const wrong[] = {"",
+                               "[]",
+                               "{}",
+                               R"({"weights": {"a": []}})",
+                               R"({"weights": {"a": {"int4": []}}})",
+                               R"({"weights": {"a": {"fp4": [1]}}})",
+                               R"({"weights": {"a": {"fp4": [1, 255]}}})",
+                               R"({"weights": {"a": {"fp4": [-1, 5]}}})",
+                               R"({"weights": {"a": {"fp4": [2, 5, 2, 5]}}})",
+                               R"({"weights": {"a": {"fp4": [99999999999999999999, 5]}}})"};
+  for (const char* const text : wrong) {
+    put_file(path, text);
+    EXPECT_THAT(message_of([&] { convert("bf16", "again", ConvertTo::kFp4); }), HasSubstr(path)) << text;
+  }
+  EXPECT_EQ(entries(), 2u);
 }
 
 TEST_F(Convert, OfAModelThatIsSoAlreadyCopiesBytes) {
@@ -214,7 +286,7 @@ TEST_F(Convert, OnlyTheExpertsBecomeFp4WhereThatIsAsked) {
 }
 
 TEST_F(Convert, ToTransformersNamesAndBackIsTheSameModel) {
-  const HandmadeModel original = quantised_model(16);
+  const HandmadeModel original = unruly_model(16);
   write_handmade(at("fp4"), original);
   ConvertRequest merge = request("fp4", "merged", ConvertTo::kBf16);
   merge.names = ConvertNames::kTransformers;
@@ -233,12 +305,33 @@ TEST_F(Convert, ToTransformersNamesAndBackIsTheSameModel) {
   split.target = at("split-fp4");
   split.to = ConvertTo::kFp4;
   convert_model(split);
-  expect_same_values(read_model(at("split-fp4")), original);
+  expect_equal(read_model(at("split-fp4")), original);
+}
 
-  merge.target = at("impossible");
-  merge.to = ConvertTo::kFp4;
-  EXPECT_THAT(message_of([&] { convert_model(merge); }),
-              AllOf(HasSubstr("experts of a layer merged"), HasSubstr("--names published")));
+TEST_F(Convert, MergedExpertsAreWrittenQuantised) {
+  const HandmadeModel original = unruly_model(16);
+  write_handmade(at("fp4"), original);
+  ConvertRequest merge = request("fp4", "merged", ConvertTo::kFp4);
+  merge.names = ConvertNames::kTransformers;
+  convert_model(merge);
+  const HandmadeModel merged = read_model(at("merged"));
+  const std::string name = "model.layers.1.mlp.experts.gate_up_proj";
+  EXPECT_EQ(merged.at(name).spec.dtype, TensorType::kI8);
+  EXPECT_EQ(merged.at(name).spec.shape, (std::vector<std::int64_t>{5, 128, 80}));
+  EXPECT_EQ(merged.at(name + "_scale_inv").spec.dtype, TensorType::kF8E8M0);
+  EXPECT_EQ(merged.at(name + "_scale_inv").spec.shape, (std::vector<std::int64_t>{5, 128, 5}));
+  EXPECT_EQ(merged.at("model.layers.1.self_attn.q_a_proj.weight").spec.dtype, TensorType::kF8E4M3);
+  EXPECT_EQ(parameter_values(at("merged")), parameter_values(at("fp4")));
+  ConvertRequest split = request("merged", "split", ConvertTo::kFp4);
+  split.names = ConvertNames::kPublished;
+  convert_model(split);
+  expect_equal(read_model(at("split")), original);
+  merge.target = at("merged-fp8");
+  merge.to = ConvertTo::kFp8;
+  convert_model(merge);
+  EXPECT_EQ(read_model(at("merged-fp8")).at(name).spec.dtype, TensorType::kF8E4M3);
+  EXPECT_EQ(read_model(at("merged-fp8")).at(name + "_scale_inv").spec.shape, (std::vector<std::int64_t>{5, 1, 2}));
+  EXPECT_EQ(parameter_values(at("merged-fp8")), parameter_values(at("fp4")));
 }
 
 TEST_F(Convert, WritesShardsOfTheLargestSizeAskedFor) {

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "data/conversations.h"
 #include "support/shared_data.h"
 
 namespace flyover::data {
@@ -15,14 +16,6 @@ using base::Json;
 using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
-
-Conversation conversation(const Json& messages, const Json& tools = nullptr) {
-  return conversation_from_json({{"messages", messages}, {"tools", tools}}, "test");
-}
-
-Json message(const std::string& role, const std::string& content) {
-  return {{"role", role}, {"content", content}};
-}
 
 const Json kTwoTurns = {message("system", "Be brief."), message("user", "Hi {{ x }}"), message("assistant", "Hello é"),
                         message("user", "Bye"), message("assistant", "")};

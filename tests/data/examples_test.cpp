@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "data/conversations.h"
 #include "tokenizer/train.h"
 
 namespace flyover::data {
@@ -22,14 +23,6 @@ tokenizer::Tokenizer make_tokenizer() {
   training.special_tokens = {"<|im_start|>", "<|im_end|>"};
   training.vocabulary_size = 256 + 2;
   return tokenizer::Tokenizer::parse(tokenizer::train_bpe("", training), "tokenizer.json");
-}
-
-Json message(const std::string& role, const std::string& content) {
-  return {{"role", role}, {"content", content}};
-}
-
-Conversation conversation(const Json& messages, const Json& tools = nullptr) {
-  return conversation_from_json({{"messages", messages}, {"tools", tools}}, "r:1");
 }
 
 class Examples : public testing::Test {
@@ -66,11 +59,11 @@ ExampleOptions training_on(TrainOn train_on) {
   return options;
 }
 
-const Json kTwoTurns = {message("user", "a"), message("assistant", "bc"), message("user", "d"),
-                        message("assistant", "e")};
+const Json kTwoAnswers = {message("user", "a"), message("assistant", "bc"), message("user", "d"),
+                          message("assistant", "e")};
 
 TEST_F(Examples, TheAssistantsWordsAndTheirEndAreLearnt) {
-  EXPECT_EQ(learnt(conversation(kTwoTurns)),
+  EXPECT_EQ(learnt(conversation(kTwoAnswers)),
             "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n【bc<|im_end|>】\n"
             "<|im_start|>user\nd<|im_end|>\n<|im_start|>assistant\n【e<|im_end|>】\n");
   const Sequence& sequence = dataset_.sequences.at(0);
@@ -83,17 +76,17 @@ TEST_F(Examples, TheAssistantsWordsAndTheirEndAreLearnt) {
 }
 
 TEST_F(Examples, TrainOnChoosesWhatIsLearnt) {
-  EXPECT_EQ(learnt(conversation(kTwoTurns), training_on(TrainOn::kLastAssistant)),
+  EXPECT_EQ(learnt(conversation(kTwoAnswers), training_on(TrainOn::kLastAssistant)),
             "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nbc<|im_end|>\n"
             "<|im_start|>user\nd<|im_end|>\n<|im_start|>assistant\n【e<|im_end|>】\n");
   // The first token has nothing before it to be predicted from.
-  EXPECT_EQ(learnt(conversation(kTwoTurns), training_on(TrainOn::kAll)),
+  EXPECT_EQ(learnt(conversation(kTwoAnswers), training_on(TrainOn::kAll)),
             "<|im_start|>【user\na<|im_end|>\n<|im_start|>assistant\nbc<|im_end|>\n"
             "<|im_start|>user\nd<|im_end|>\n<|im_start|>assistant\ne<|im_end|>\n】");
 }
 
 TEST_F(Examples, AMessageSaysWhetherItIsLearnt) {
-  Json messages = kTwoTurns;
+  Json messages = kTwoAnswers;
   messages[1]["train"] = false;
   const std::string second_only =
       "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nbc<|im_end|>\n"
@@ -101,13 +94,13 @@ TEST_F(Examples, AMessageSaysWhetherItIsLearnt) {
   EXPECT_EQ(learnt(conversation(messages)), second_only);
   messages[3]["train"] = false;
   EXPECT_THAT(error_of(conversation(messages)), AllOf(StartsWith("rows.jsonl:3: "), HasSubstr("nothing to learn")));
-  messages = kTwoTurns;
+  messages = kTwoAnswers;
   messages[0]["train"] = true;
   EXPECT_THAT(error_of(conversation(messages)), HasSubstr("message 1 is to be trained but its role is \"user\""));
 }
 
 TEST_F(Examples, OpenAIsWeightOfAMessageSaysTheSame) {
-  Json messages = kTwoTurns;
+  Json messages = kTwoAnswers;
   messages[1]["weight"] = 0;
   messages[3]["weight"] = 1;
   const std::string second_only =

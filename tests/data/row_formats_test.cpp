@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "data/conversations.h"
 
 namespace flyover::data {
 namespace {
@@ -14,10 +15,6 @@ using base::Json;
 using testing::AllOf;
 using testing::HasSubstr;
 using testing::StartsWith;
-
-Json message(const std::string& role, const std::string& content) {
-  return {{"role", role}, {"content", content}};
-}
 
 Document read(const char* text, const FieldNames& names = {}) {
   const Json row = Json::parse(text);

@@ -24,14 +24,14 @@ nn::PackedTokens make_batch() {
   return packed;
 }
 
-struct Case {
+struct CausalityCase {
   std::string family;
   DType dtype;
 };
 
 /// Rows of the hidden states of the main model and, behind them, of the prediction block where there is one.
 struct Subject {
-  explicit Subject(const Case& parameters)
+  explicit Subject(const CausalityCase& parameters)
       : machine(devices::cpu::make_device(2, devices::cpu::available_instruction_sets().back())),
         model(tests::small_model(parameters.family)) {
     model->parameters().allocate(machine.stream, parameters.dtype, autograd::ParameterUse::kTraining);
@@ -66,7 +66,7 @@ struct Subject {
   std::unique_ptr<LanguageModel> model;
 };
 
-class Causality : public testing::TestWithParam<Case> {};
+class Causality : public testing::TestWithParam<CausalityCase> {};
 
 TEST_P(Causality, ATokenChangesNothingBeforeItAndNothingInOtherDocuments) {
   Subject subject(GetParam());
@@ -94,8 +94,8 @@ TEST_P(Causality, ATokenChangesNothingBeforeItAndNothingInOtherDocuments) {
   }
 }
 
-std::vector<Case> cases() {
-  std::vector<Case> result;
+std::vector<CausalityCase> cases() {
+  std::vector<CausalityCase> result;
   for (const std::string& family : tests::families()) {
     for (const DType dtype : {DType::kF32, DType::kBf16}) {
       result.push_back({family, dtype});

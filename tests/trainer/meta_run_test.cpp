@@ -112,7 +112,7 @@ std::int64_t visible_pairs(const std::vector<std::int64_t>& lengths) {
 }
 
 const std::vector<std::int64_t> kLengths = {100, 37, 1, 250};
-constexpr std::int64_t kTokens = 388;
+constexpr std::int64_t kAllTokens = 388;
 
 class MetaRun : public testing::TestWithParam<Family> {
  protected:
@@ -143,7 +143,7 @@ TEST_P(MetaRun, CountsParametersFlopsAndMemoryOfAStep) {
   const auto tensors = static_cast<std::int64_t>(models::make_model(config_, "config.json")->parameters().all().size());
   const double expected_flops = 6.0 * static_cast<double>(family.matrix_parameters) +
                                 12.0 * static_cast<double>(family.attention_width) *
-                                    static_cast<double>(visible_pairs(kLengths)) / static_cast<double>(kTokens);
+                                    static_cast<double>(visible_pairs(kLengths)) / static_cast<double>(kAllTokens);
   for (const DType dtype : {DType::kBf16, DType::kF32}) {
     const MemoryPlan plan = plan_memory(request(dtype));
     EXPECT_EQ(plan.parameters, family.parameters);
@@ -205,7 +205,7 @@ TEST_P(MetaRun, LaunchesTheMatrixProductsThatAreCounted) {
   model->parameters().allocate(stream, DType::kF32, autograd::ParameterUse::kTraining);
   compute_gradients(*model, stream, {pack(kLengths)}, {});
   EXPECT_EQ(stream.statistics(kernels::kernel_id<kernels::MatMul>).cost.flops,
-            6 * GetParam().matrix_parameters * kTokens);
+            6 * GetParam().matrix_parameters * kAllTokens);
   EXPECT_EQ(stream.read_backs(tensor::ReadBackPurpose::kLoss), 1);
   EXPECT_EQ(stream.read_backs(tensor::ReadBackPurpose::kGradientNorm), 1);
 }

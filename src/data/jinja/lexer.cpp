@@ -10,14 +10,11 @@
 namespace flyover::data::jinja {
 namespace {
 
-bool is_digit(char byte) {
-  return byte >= '0' && byte <= '9';
-}
 bool is_name_start(char byte) {
   return (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') || byte == '_';
 }
 bool is_hex_digit(char byte) {
-  return is_digit(byte) || (byte >= 'a' && byte <= 'f') || (byte >= 'A' && byte <= 'F');
+  return is_ascii_digit(byte) || (byte >= 'a' && byte <= 'f') || (byte >= 'A' && byte <= 'F');
 }
 
 /// Newlines as "\n" only, and without the last one.
@@ -213,11 +210,11 @@ class Lexer {
         return;
       }
       const char next = at(0);
-      if (is_digit(next)) {
+      if (is_ascii_digit(next)) {
         read_number();
       } else if (is_name_start(next)) {
         std::size_t size = 1;
-        while (is_name_start(at(size)) || is_digit(at(size))) {
+        while (is_name_start(at(size)) || is_ascii_digit(at(size))) {
           ++size;
         }
         add(TokenType::kName, std::string(rest().substr(0, size)));
@@ -232,7 +229,7 @@ class Lexer {
 
   std::size_t digits_from(std::size_t offset) const {
     std::size_t size = offset;
-    while (is_digit(at(size)) || (at(size) == '_' && size > offset && is_digit(at(size + 1)))) {
+    while (is_ascii_digit(at(size)) || (at(size) == '_' && size > offset && is_ascii_digit(at(size + 1)))) {
       ++size;
     }
     return size;
@@ -246,13 +243,13 @@ class Lexer {
     bool is_float = false;
     // Behind a dot a number is an index: a.1.0 is (a.1).0.
     const bool is_index = position_ > 0 && source_[position_ - 1] == '.';
-    if (!is_index && at(size) == '.' && is_digit(at(size + 1))) {
+    if (!is_index && at(size) == '.' && is_ascii_digit(at(size + 1))) {
       is_float = true;
       size = digits_from(size + 1);
     }
     if (!is_index && (at(size) == 'e' || at(size) == 'E')) {
       const std::size_t digits = size + (at(size + 1) == '+' || at(size + 1) == '-' ? 2 : 1);
-      if (is_digit(at(digits))) {
+      if (is_ascii_digit(at(digits))) {
         is_float = true;
         size = digits_from(digits);
       }
@@ -273,7 +270,8 @@ class Lexer {
         fail("a string has an escape \\{} without {} hexadecimal digits", at(offset - 1), digits);
       }
       const char digit = at(offset + i);
-      number = number * 16 + static_cast<std::uint32_t>(is_digit(digit) ? digit - '0' : (digit | 0x20) - 'a' + 10);
+      number =
+          number * 16 + static_cast<std::uint32_t>(is_ascii_digit(digit) ? digit - '0' : (digit | 0x20) - 'a' + 10);
     }
     return number;
   }

@@ -168,13 +168,13 @@ Value filter_round(Interpreter&, const Value& input, Arguments& arguments) {
   return Value::number((method == "ceil" ? std::ceil(scaled) : std::floor(scaled)) / scale);
 }
 
-constexpr std::array<NamedFilter, 4> kFilters = {
+constexpr std::array<NamedFilter, 4> kNumberFilters = {
     {{"abs", filter_abs}, {"float", filter_float}, {"int", filter_int}, {"round", filter_round}}};
 
 }  // namespace
 
 std::span<const NamedFilter> number_filters() {
-  return kFilters;
+  return kNumberFilters;
 }
 
 }  // namespace flyover::data::jinja

@@ -345,34 +345,34 @@ Value filter_rejectattr(Interpreter&, const Value& input, Arguments& arguments) 
   return select_items("rejectattr", input, arguments, true, false);
 }
 
-constexpr std::array<NamedFilter, 23> kFilters = {{{"batch", filter_batch},
-                                                   {"count", filter_length},
-                                                   {"d", filter_default},
-                                                   {"default", filter_default},
-                                                   {"dictsort", filter_dictsort},
-                                                   {"first", filter_first},
-                                                   {"items", filter_items},
-                                                   {"join", filter_join},
-                                                   {"last", filter_last},
-                                                   {"length", filter_length},
-                                                   {"list", filter_list},
-                                                   {"map", filter_map},
-                                                   {"max", filter_max},
-                                                   {"min", filter_min},
-                                                   {"reject", filter_reject},
-                                                   {"rejectattr", filter_rejectattr},
-                                                   {"reverse", filter_reverse},
-                                                   {"select", filter_select},
-                                                   {"selectattr", filter_selectattr},
-                                                   {"slice", filter_slice},
-                                                   {"sort", filter_sort},
-                                                   {"sum", filter_sum},
-                                                   {"unique", filter_unique}}};
+constexpr std::array<NamedFilter, 23> kSequenceFilters = {{{"batch", filter_batch},
+                                                           {"count", filter_length},
+                                                           {"d", filter_default},
+                                                           {"default", filter_default},
+                                                           {"dictsort", filter_dictsort},
+                                                           {"first", filter_first},
+                                                           {"items", filter_items},
+                                                           {"join", filter_join},
+                                                           {"last", filter_last},
+                                                           {"length", filter_length},
+                                                           {"list", filter_list},
+                                                           {"map", filter_map},
+                                                           {"max", filter_max},
+                                                           {"min", filter_min},
+                                                           {"reject", filter_reject},
+                                                           {"rejectattr", filter_rejectattr},
+                                                           {"reverse", filter_reverse},
+                                                           {"select", filter_select},
+                                                           {"selectattr", filter_selectattr},
+                                                           {"slice", filter_slice},
+                                                           {"sort", filter_sort},
+                                                           {"sum", filter_sum},
+                                                           {"unique", filter_unique}}};
 
 }  // namespace
 
 std::span<const NamedFilter> sequence_filters() {
-  return kFilters;
+  return kSequenceFilters;
 }
 
 }  // namespace flyover::data::jinja

@@ -331,9 +331,6 @@ Value every(std::string_view name, const Value& self, Arguments& arguments, cons
   require_ascii(self.text(), name);
   return Value::boolean(!self.text().empty() && std::all_of(self.text().begin(), self.text().end(), test));
 }
-bool is_digit(char byte) {
-  return byte >= '0' && byte <= '9';
-}
 bool is_lower(char byte) {
   return byte >= 'a' && byte <= 'z';
 }
@@ -345,13 +342,13 @@ bool is_letter(char byte) {
 }
 
 Value is_digits(Interpreter&, const Value& self, Arguments& arguments) {
-  return every("isdigit", self, arguments, is_digit);
+  return every("isdigit", self, arguments, is_ascii_digit);
 }
 Value is_letters(Interpreter&, const Value& self, Arguments& arguments) {
   return every("isalpha", self, arguments, is_letter);
 }
 Value is_alphanumeric(Interpreter&, const Value& self, Arguments& arguments) {
-  return every("isalnum", self, arguments, [](char byte) { return is_letter(byte) || is_digit(byte); });
+  return every("isalnum", self, arguments, [](char byte) { return is_letter(byte) || is_ascii_digit(byte); });
 }
 Value is_spaces(Interpreter&, const Value& self, Arguments& arguments) {
   const BoundArguments none("isspace", arguments, {});

@@ -160,28 +160,28 @@ Value filter_tojson(Interpreter&, const Value& input, Arguments& arguments) {
   return Value::string(json_text(input, style));
 }
 
-constexpr std::array<NamedFilter, 17> kFilters = {{{"capitalize", filter_capitalize},
-                                                   {"center", filter_center},
-                                                   {"e", filter_escape},
-                                                   {"escape", filter_escape},
-                                                   {"forceescape", filter_forceescape},
-                                                   {"format", filter_format},
-                                                   {"indent", filter_indent},
-                                                   {"lower", filter_lower},
-                                                   {"replace", filter_replace},
-                                                   {"safe", filter_safe},
-                                                   {"string", filter_string},
-                                                   {"title", filter_title},
-                                                   {"tojson", filter_tojson},
-                                                   {"trim", filter_trim},
-                                                   {"truncate", filter_truncate},
-                                                   {"upper", filter_upper},
-                                                   {"wordcount", filter_wordcount}}};
+constexpr std::array<NamedFilter, 17> kTextFilters = {{{"capitalize", filter_capitalize},
+                                                       {"center", filter_center},
+                                                       {"e", filter_escape},
+                                                       {"escape", filter_escape},
+                                                       {"forceescape", filter_forceescape},
+                                                       {"format", filter_format},
+                                                       {"indent", filter_indent},
+                                                       {"lower", filter_lower},
+                                                       {"replace", filter_replace},
+                                                       {"safe", filter_safe},
+                                                       {"string", filter_string},
+                                                       {"title", filter_title},
+                                                       {"tojson", filter_tojson},
+                                                       {"trim", filter_trim},
+                                                       {"truncate", filter_truncate},
+                                                       {"upper", filter_upper},
+                                                       {"wordcount", filter_wordcount}}};
 
 }  // namespace
 
 std::span<const NamedFilter> text_filters() {
-  return kFilters;
+  return kTextFilters;
 }
 
 }  // namespace flyover::data::jinja

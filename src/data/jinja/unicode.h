@@ -15,6 +15,9 @@ std::string utf8(std::u32string_view points);
 /// Number of code points.
 std::int64_t length_in_code_points(std::string_view text);
 bool is_ascii(std::string_view text);
+inline bool is_ascii_digit(char byte) {
+  return byte >= '0' && byte <= '9';
+}
 
 /// str.isspace of one code point (bidirectional type WS, B or S, or category Zs).
 bool is_space(char32_t point);

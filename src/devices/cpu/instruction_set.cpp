@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <cstring>
 #include <string>
+#include <utility>
 
 #include <cpuid.h>
 
@@ -96,6 +98,17 @@ std::vector<std::string_view> required_features(InstructionSet set) {
   return names;
 }
 
+bool pairs_are_slow() {
+  std::array<unsigned, 4> registers{};  // eax, ebx, ecx, edx; the vendor's name is in ebx, edx, ecx
+  char vendor[12] = {};
+  if (__get_cpuid(0, &registers[0], &registers[1], &registers[2], &registers[3]) != 0) {
+    std::memcpy(vendor, &registers[1], 4);
+    std::memcpy(vendor + 4, &registers[3], 4);
+    std::memcpy(vendor + 8, &registers[2], 4);
+  }
+  return std::string_view(vendor, sizeof vendor) == "GenuineIntel";
+}
+
 std::vector<InstructionSet> available_instruction_sets() {
   const char* const forced = std::getenv("FLYOVER_INSTRUCTION_SET");
   std::vector<InstructionSet> sets, all;
@@ -106,6 +119,9 @@ std::vector<InstructionSet> available_instruction_sets() {
         sets.push_back(set);
       }
     }
+  }
+  if (sets.size() > 1 && sets.back() == InstructionSet::kAvx512Bf16 && pairs_are_slow()) {
+    std::swap(sets[sets.size() - 1], sets[sets.size() - 2]);
   }
   base::require(all.empty() || !sets.empty(), "FLYOVER_INSTRUCTION_SET=\"{}\": this machine has {}",
                 forced == nullptr ? "" : forced, listing(all));

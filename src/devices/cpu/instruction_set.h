@@ -16,8 +16,13 @@ std::string_view name_of(InstructionSet set);
 /// Features of the processor that a set stands for, as compilers name them: all that its kernels are compiled for.
 std::vector<std::string_view> required_features(InstructionSet set);
 
-/// The instruction sets of this machine, best last; where the environment variable FLYOVER_INSTRUCTION_SET names one,
-/// only that (for tests: the machine shall pass for one that has no other). Throws Error on a machine that lacks a
+/// Whether this processor multiplies pairs of bf16 at half the speed of single f32, so that kAvx512 trains faster than
+/// kAvx512Bf16 in bf16 as well: Intel's do (docs/performance.md), AMD's do not. Goes by the vendor, not by a
+/// measurement: a machine must choose the same every time, for the same bits.
+bool pairs_are_slow();
+
+/// The instruction sets of this machine, the fastest last; where the environment variable FLYOVER_INSTRUCTION_SET names
+/// one, only that (for tests: the machine shall pass for one that has no other). Throws Error on a machine that lacks a
 /// feature of the first, naming it, and where the named one is unknown or missing.
 std::vector<InstructionSet> available_instruction_sets();
 

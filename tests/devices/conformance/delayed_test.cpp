@@ -15,7 +15,7 @@ namespace {
 using kernels::DType;
 using tensor::Tensor;
 
-constexpr int kCases = 24;
+constexpr int kDelayedCases = 24;
 constexpr std::size_t kCapacity = std::size_t{8} << 30;  // of addresses; memory is taken when touched
 
 /// A case that is under way on the device.
@@ -55,7 +55,7 @@ TEST_P(DelayedDevice, GivesTheBitsOfTheReference) {
   tensor::Stream work(*device, allocator, device->create_stream());
   std::vector<Pending> all;
   for (const DType dtype : {DType::kF32, DType::kBf16, DType::kF64}) {
-    for (int number = 0; number < kCases; ++number) {
+    for (int number = 0; number < kDelayedCases; ++number) {
       all.push_back(start(kernel_case(GetParam(), dtype, number), copies, work));
     }
   }

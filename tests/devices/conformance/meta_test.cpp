@@ -20,7 +20,7 @@ using kernels::DType;
 using tensor::MemoryKind;
 using tensor::Tensor;
 
-constexpr int kCases = 24;
+constexpr int kMetaCases = 24;
 constexpr int kThreads = 3;
 constexpr std::size_t kAlignment = 64;  // of the allocator, to which it rounds up
 
@@ -69,7 +69,7 @@ TEST_P(MetaDevice, LaunchesWithTheWorkspaceOfTheDeviceThatItStandsFor) {
     kernels::Cost cost;
     std::int64_t launches = 0;
     for (const DType dtype : {DType::kF32, DType::kBf16}) {
-      for (int number = 0; number < kCases; ++number) {
+      for (int number = 0; number < kMetaCases; ++number) {
         const KernelCase one = kernel_case(GetParam(), dtype, number);
         const std::vector<Tensor> blocks = blocks_of(one, stream);
         allocator.reset_peaks();
@@ -94,7 +94,7 @@ TEST_P(MetaDevice, RefusesWrongShapes) {
   const auto device = devices::meta::make_device(devices::reference::kernel_table(), 1, "for a test");
   tensor::Allocator allocator(*device);
   tensor::Stream stream(*device, allocator);
-  for (int number = 3; number < kCases; ++number) {
+  for (int number = 3; number < kMetaCases; ++number) {
     const KernelCase one = kernel_case(GetParam(), DType::kF32, number);
     const std::vector<Tensor> blocks = blocks_of(one, stream);
     const AnyKernel kernel = on_device(one, blocks);

@@ -3,10 +3,12 @@
 
 #include <cstdlib>
 #include <fstream>
+#include <iterator>
 #include <set>
 #include <sstream>
 #include <string>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <hwy/highway.h>
 
@@ -76,7 +78,22 @@ TEST(InstructionSet, AvailableOnesAreThoseThatTheKernelOfTheSystemReports) {
       expected.push_back(set);
     }
   }
-  EXPECT_EQ(available_instruction_sets(), expected);
+  EXPECT_THAT(available_instruction_sets(), testing::UnorderedElementsAreArray(expected));
+}
+
+TEST(InstructionSet, TheFastestIsLast) {
+  const std::vector<InstructionSet> sets = available_instruction_sets();
+  std::ifstream file("/proc/cpuinfo");
+  const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  if (text.empty()) {
+    GTEST_SKIP() << "no /proc/cpuinfo";
+  }
+  const bool intel = text.find("GenuineIntel") != std::string::npos;
+  EXPECT_EQ(pairs_are_slow(), intel);
+  if (sets.size() == 3) {
+    EXPECT_EQ(sets.back(), intel ? InstructionSet::kAvx512 : InstructionSet::kAvx512Bf16);
+  }
+  EXPECT_EQ(choose_instruction_set(""), sets.back());
 }
 
 }  // namespace

@@ -5,4 +5,4 @@ flyover_test(devices_vector
           vector/test_tensor.cpp vector/compressor_test.cpp vector/hyper_connection_test.cpp
   DEPENDS devices_cpu_elementwise devices_cpu_experts devices_cpu_loss devices_cpu_matmul devices_cpu_mlp
           devices_cpu_muon devices_cpu_norm devices_cpu_optimizer devices_cpu_rope devices_cpu_router devices_cpu_rows
-          devices_cpu_sample base devices_cpu_compressor devices_cpu_hyper_connection devices_cpu_streams)
+          devices_cpu_sample base devices_cpu_compressor devices_cpu_hyper_connection devices_cpu_streams ALONE)
