@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 #include <set>
+#include <sstream>
 
 #include <fmt/core.h>
 #include <gmock/gmock.h>
@@ -262,6 +263,44 @@ TEST(InspectModel, PrintsThePublishedCountsOfDeepSeekV4Flash) {
   EXPECT_THAT(result.output, HasSubstr("parameters  284,332,240,471\n"));
   EXPECT_THAT(result.output, HasSubstr("prediction  6,610,048,891 "));
   EXPECT_THAT(result.output, HasSubstr("published   158,069,433,298 stored elements in 69,187 tensors"));
+}
+
+/// Bytes behind the first `word` after `begin`: "activations    1.42 GiB".
+double bytes_after(const std::string& text, const char* word, std::size_t begin) {
+  std::istringstream line(text.substr(text.find(word, begin) + std::strlen(word)));
+  double number = 0;
+  std::string unit;
+  line >> number >> unit;
+  return number * (unit == "GiB" ? 1024 : unit == "MiB" ? 1 : 0) * 1024 * 1024;
+}
+
+/// One document fills the micro-batch: what windows, compression, the indexer's choice and attention keep of it.
+TEST(InspectModel, MemoryOfDeepSeekV4IsLinearInTheSequenceLength) {
+  const TemporaryDirectory directory;
+  write_file(directory.path() / "config.json",
+             R"({"model_type": "deepseek_v4", "vocab_size": 4096, "hidden_size": 256, "num_hidden_layers": 4,
+                 "num_attention_heads": 4, "head_dim": 64, "qk_rope_head_dim": 32, "q_lora_rank": 128, "o_groups": 2,
+                 "o_lora_rank": 64, "sliding_window": 128, "compress_ratios": [0, 4, 128, 4], "index_n_heads": 4,
+                 "index_head_dim": 32, "index_topk": 64, "n_routed_experts": 16, "num_experts_per_tok": 4,
+                 "moe_intermediate_size": 256, "num_hash_layers": 1, "hc_mult": 4, "max_position_embeddings": 131072})");
+  std::vector<std::string> outputs;
+  for (const char* length : {"8192", "32768", "131072"}) {
+    const ProcessResult result = run_flyover({"inspect", "model", directory.path().string(), "--threads", "2",
+                                              "--sequence-length", length, "--micro-batch-tokens", length});
+    ASSERT_EQ(result.exit_code, 0) << result.output;
+    outputs.push_back(result.output);
+  }
+  for (const char* policy : {"recompute: none", "recompute: selective", "recompute: block"}) {
+    for (const char* kind : {"activations", "workspace"}) {
+      std::vector<double> bytes;
+      for (const std::string& output : outputs) {
+        bytes.push_back(bytes_after(output, kind, output.find(policy)));
+        ASSERT_GT(bytes.back(), 0) << output;
+      }
+      EXPECT_LT(bytes[1], 4.1 * bytes[0]) << policy << ", " << kind;
+      EXPECT_LT(bytes[2], 4.1 * bytes[1]) << policy << ", " << kind;
+    }
+  }
 }
 
 /// SmolLM2-135M from its configuration alone. 134,515,008 parameters are published; of those, 35,136 are weights of
