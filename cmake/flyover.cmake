@@ -39,8 +39,8 @@ endfunction()
 
 # flyover_library(NAME SOURCES a.cpp ... [DEPENDS lower folders ...] [LINK external targets ...] [QUICK] [ALONE])
 # One folder of src/ = one static library flyover_NAME. DEPENDS may name lower floors of the house only (a test checks
-# it). QUICK: it says what is to be done, and the time is spent elsewhere. ALONE: its
-# sources have names in common and are never compiled together.
+# it). QUICK: it says what is to be done, and the time is spent elsewhere. ALONE: its sources
+# have names in common and are never compiled together.
 function(flyover_library name)
   cmake_parse_arguments(ARG "QUICK;ALONE" "" "SOURCES;DEPENDS;LINK" ${ARGN})
   add_library(flyover_${name} STATIC ${ARG_SOURCES})

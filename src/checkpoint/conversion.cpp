@@ -187,6 +187,8 @@ class StorageRule {
       if (format != formats_.end()) {
         weight.storage = quantised_storage(weight.name, format->second);
       } else {
+        base::check(weight.shape.size() < 3 || formats_.empty(),
+                    "{}: merged experts that no published weight describes", weight.name);
         weight.storage.elements = plain_;
       }
     }
@@ -354,19 +356,22 @@ bool loses_scales(const ConvertedWeight& weight) {
   return weight.storage.format == WeightFormat::kPlain && (quantised || !weight.remembered.blocks.empty());
 }
 
-RememberedScales lost_scales(const ConvertedWeight& weight) {
+std::optional<RememberedScales> lost_scales(const ConvertedWeight& weight, std::int64_t most) {
   RememberedScales result = weight.remembered;
   std::int64_t begin = 0;
   for (const SourceRows& rows : weight.rows) {
     if (rows.weight.scales != nullptr && rows.weight.scales->entry->dtype == TensorType::kF8E8M0) {
-      remember_scales(rows.weight, rows.first, rows.count, begin, result);
+      const bool all = remember_scales(rows.weight, rows.first, rows.count, begin, most, result);
       release(*rows.weight.elements);
       release(*rows.weight.scales);
+      if (!all) {
+        return std::nullopt;
+      }
     }
     begin += rows.count;
   }
   std::sort(result.blocks.begin(), result.blocks.end());
-  return result;
+  return static_cast<std::int64_t>(result.blocks.size()) > most ? std::nullopt : std::optional(std::move(result));
 }
 
 void write_converted(const ConvertedWeight& weight, WeightPart part, const PieceWriter& write) {

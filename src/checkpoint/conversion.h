@@ -70,8 +70,8 @@ std::vector<ConvertedTensor> tensors_of(const Conversion& conversion);
 
 /// Whether values become plain whose scales could be remembered (see remembered_scales.h).
 bool loses_scales(const ConvertedWeight& weight);
-/// What is to be remembered of them.
-RememberedScales lost_scales(const ConvertedWeight& weight);
+/// What is to be remembered of them; nothing if that is more than `most` blocks.
+std::optional<RememberedScales> lost_scales(const ConvertedWeight& weight, std::int64_t most);
 
 /// Writes one of them. Bytes that need not change are copied; otherwise values go through f32. Holds some rows at a
 /// time and gives back the memory behind what was read. Throws Error as read_rows and write_part do.

@@ -100,17 +100,19 @@ std::set<std::size_t> weights_losing_scales(const Work& work, const Shard& shard
   return weights;
 }
 
-/// Writes what is to be remembered of a shard's scales. Returns the file's hash.
-std::string write_scales(const Work& work, const Shard& shard, const fs::path& directory) {
+/// Writes what is to be remembered of a shard's scales, `most` blocks of them, and counts the weights for which that is
+/// too little. Returns the file's hash.
+std::string write_scales(const Work& work, const Shard& shard, const fs::path& directory, std::int64_t most,
+                         std::size_t& not_remembered) {
   ScaleMemory memory;
-  std::int64_t most = kMostRemembered;
   for (const std::size_t index : weights_losing_scales(work, shard)) {
     const ConvertedWeight& weight = work.conversion.weights[index];
-    RememberedScales lost = lost_scales(weight);
-    const auto count = static_cast<std::int64_t>(lost.blocks.size());
-    if (count <= most) {
-      most -= count;
-      memory[weight.name] = std::move(lost);
+    std::optional<RememberedScales> lost = lost_scales(weight, most);
+    if (lost.has_value()) {
+      most -= static_cast<std::int64_t>(lost->blocks.size());
+      memory[weight.name] = std::move(*lost);
+    } else {
+      ++not_remembered;
     }
   }
   const fs::path path = directory / scales_file(shard.file);
@@ -128,13 +130,15 @@ std::size_t finished_shards(const Work& work, const ResumableDirectory& director
       work.shards.begin(), work.shards.end(), [&](const Shard& shard) { return is_finished(work, shard, directory); }));
 }
 
-void write_shards(const Work& work, const ConvertRequest& request, ResumableDirectory& directory) {
+void write_shards(const Work& work, const ConvertRequest& request, ResumableDirectory& directory,
+                  std::size_t& not_remembered) {
   std::size_t done = 0;
   for (const Shard& shard : work.shards) {
     const bool kept = is_finished(work, shard, directory);
     if (!kept) {
       if (!weights_losing_scales(work, shard).empty()) {
-        directory.finish(scales_file(shard.file), write_scales(work, shard, directory.path()));
+        directory.finish(scales_file(shard.file),
+                         write_scales(work, shard, directory.path(), request.most_remembered_blocks, not_remembered));
       }
       directory.finish(shard.file, write_shard(work, shard, directory.path()));
     }
@@ -192,7 +196,7 @@ ConvertOutcome convert_model(const ConvertRequest& request) {
   }
   try {
     require_disk_space(target, missing_bytes);
-    write_shards(work, request, directory);
+    write_shards(work, request, directory, outcome.not_remembered);
     write_small_files(work, directory.path());
     const ModelDirectory written = ModelDirectory::open(directory.path());
     base::check(written.tensors().size() == work.tensors.size(), "{} tensors were written of {}",

@@ -28,6 +28,9 @@ struct ConvertRequest {
   ConvertNames names = ConvertNames::kSource;
   std::optional<std::filesystem::path> like;  ///< a directory to follow instead: see plan_conversion
   std::uint64_t max_shard_bytes = 5'000'000'000;
+  /// Blocks whose scales are remembered for one weights file (see remembered_scales.h): a checkpoint of which more
+  /// differ from the rule was quantised by another one, and the way back needs it at hand (`like`).
+  std::int64_t most_remembered_blocks = std::int64_t{1} << 20;
   std::function<void(const ConvertProgress&)> report;  ///< called after each file; may be empty
 };
 
@@ -36,6 +39,9 @@ struct ConvertOutcome {
   std::uint64_t bytes = 0;  ///< of all weights files
   std::size_t files = 0;    ///< of weights
   std::size_t kept = 0;     ///< of those, from an earlier attempt
+  /// Weights for which the limit of remembered blocks left no room, in the files that this attempt wrote: the way back
+  /// restores their values, and their bytes only with `like`.
+  std::size_t not_remembered = 0;
 };
 
 /// Plans, then writes weights file after weights file into a hidden sibling of the target, each compared with what was

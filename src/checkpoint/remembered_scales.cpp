@@ -105,8 +105,8 @@ ScaleMemory read_scales(const ModelDirectory& directory) {
   return memory;
 }
 
-void remember_scales(const StoredWeight& weight, std::int64_t first, std::int64_t count, std::int64_t target,
-                     RememberedScales& remembered) {
+bool remember_scales(const StoredWeight& weight, std::int64_t first, std::int64_t count, std::int64_t target,
+                     std::int64_t most, RememberedScales& remembered) {
   const MatrixShape matrix = matrix_shape(weight.shape());
   const std::int64_t block_rows = block_shape(weight.format).rows;
   const std::int64_t matrix_blocks = (matrix.matrix_rows + block_rows - 1) / block_rows;
@@ -131,8 +131,12 @@ void remember_scales(const StoredWeight& weight, std::int64_t first, std::int64_
             static_cast<std::uint8_t>(stored));
       }
     }
+    if (static_cast<std::int64_t>(remembered.blocks.size()) > most) {
+      return false;
+    }
     row = begin + rows;
   }
+  return true;
 }
 
 void move_scales(const RememberedScales& from, std::int64_t blocks_in_row, std::int64_t first, std::int64_t count,

@@ -27,10 +27,6 @@ struct RememberedScales {
 /// By the name of the plain weight.
 using ScaleMemory = std::map<std::string, RememberedScales, std::less<>>;
 
-/// Blocks that are remembered for one weights file: checkpoints of which more differ were quantised by another rule
-/// altogether, and converting back needs them at hand (`--like`).
-inline constexpr std::int64_t kMostRemembered = std::int64_t{1} << 20;
-
 /// The file that remembers for a weights file: "X.scales.json" beside "X.safetensors".
 std::string scales_file(std::string_view weights_file);
 
@@ -44,9 +40,10 @@ ScaleMemory read_scales(const ModelDirectory& directory);
 std::vector<std::filesystem::path> scales_files(const ModelDirectory& directory);
 
 /// Appends the blocks of rows [first, first + count) of a weight with ue8m0 scales whose scale quantise would not
-/// choose, as blocks of a weight in which these rows begin with row `target`. Throws Error as read_rows does.
-void remember_scales(const StoredWeight& weight, std::int64_t first, std::int64_t count, std::int64_t target,
-                     RememberedScales& remembered);
+/// choose, as blocks of a weight in which these rows begin with row `target`. Gives up and returns false as soon as
+/// `remembered` has more than `most`. Throws Error as read_rows does.
+[[nodiscard]] bool remember_scales(const StoredWeight& weight, std::int64_t first, std::int64_t count,
+                                   std::int64_t target, std::int64_t most, RememberedScales& remembered);
 
 /// The blocks of rows [first, first + count) of a weight, as of one in which they begin with row `target`.
 void move_scales(const RememberedScales& from, std::int64_t blocks_in_row, std::int64_t first, std::int64_t count,

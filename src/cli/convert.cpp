@@ -37,6 +37,12 @@ int run(checkpoint::ConvertRequest& request) {
   const checkpoint::ConvertOutcome outcome = checkpoint::convert_model(request);
   fmt::print("wrote {} tensors, {} in {} file{}, to {}\n", outcome.tensors, base::format_bytes(outcome.bytes),
              outcome.files, outcome.files == 1 ? "" : "s", request.target.string());
+  if (outcome.not_remembered > 0) {
+    fmt::print(
+        "note: the scales of {} weights follow another rule than Flyover's and are too many to be noted: converting "
+        "back restores their values, and their bytes with --like {}\n",
+        outcome.not_remembered, request.source.string());
+  }
   return kSuccess;
 }
 

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/files.h"
+#include "checkpoint/convert_fixture.h"
 #include "checkpoint/handmade_files.h"
 #include "checkpoint/model_output.h"
 #include "checkpoint/model_weights.h"
@@ -26,101 +27,6 @@ namespace {
 namespace fs = std::filesystem;
 using testing::AllOf;
 using testing::HasSubstr;
-
-/// A model directory's tensors, in the form of handmade ones.
-HandmadeModel read_model(const fs::path& path) {
-  HandmadeModel model;
-  const ModelDirectory directory = ModelDirectory::open(path);
-  for (const ModelTensor& tensor : directory.tensors()) {
-    model[tensor.entry->name] = {*tensor.entry, std::string(as_text(bytes_of(tensor)))};
-  }
-  return model;
-}
-
-void expect_equal(const HandmadeModel& found, const HandmadeModel& expected) {
-  EXPECT_EQ(found.size(), expected.size());
-  for (const auto& [name, tensor] : expected) {
-    ASSERT_TRUE(found.contains(name)) << name;
-    EXPECT_EQ(found.at(name).spec.dtype, tensor.spec.dtype) << name;
-    EXPECT_EQ(found.at(name).spec.shape, tensor.spec.shape) << name;
-    EXPECT_EQ(found.at(name).bytes, tensor.bytes) << name;
-  }
-}
-
-bool is_scale(const std::string& name) {
-  return name.ends_with(".scale");
-}
-
-/// Same weights, same values; formats may differ.
-void expect_same_values(const HandmadeModel& found, const HandmadeModel& expected) {
-  std::size_t weights = 0;
-  for (const auto& [name, tensor] : expected) {
-    if (!is_scale(name)) {
-      ASSERT_TRUE(found.contains(name)) << name;
-      EXPECT_EQ(handmade_values(found, name), handmade_values(expected, name)) << name;
-      ++weights;
-    }
-  }
-  std::size_t found_weights = 0;
-  for (const auto& [name, tensor] : found) {
-    found_weights += is_scale(name) ? 0 : 1;
-  }
-  EXPECT_EQ(found_weights, weights);
-}
-
-/// All parameters of the model that a directory holds, one after the other.
-std::vector<double> parameter_values(const fs::path& path) {
-  const ModelDirectory directory = ModelDirectory::open(path);
-  tests::Machine machine(devices::reference::make_device());
-  const auto model = models::make_model(directory.config(), "config.json", stored_names(directory));
-  load_weights(directory, *model, machine.stream, tensor::DType::kF32, autograd::ParameterUse::kInference);
-  std::vector<double> result;
-  for (const autograd::Parameter& parameter : model->parameters().all()) {
-    if (parameter.value.dtype() == tensor::DType::kF32) {
-      const auto values = tests::read_doubles(machine.stream, parameter.value);
-      result.insert(result.end(), values.begin(), values.end());
-    }
-  }
-  return result;
-}
-
-/// A model with blocks that no rule for scales would write: small codes, zeros.
-HandmadeModel unruly_model(std::uint64_t seed) {
-  HandmadeModel model = quantised_model(seed);
-  for (const int expert : {0, 3, 4}) {
-    std::string& codes = model.at(fmt::format("layers.1.ffn.experts.{}.w1.weight", expert)).bytes;
-    codes.replace(0, 16, 16, '\x11');                  // 0.5
-    codes.replace(5 * 16, 16, 16, '\0');               // zeros
-    codes.replace(codes.size() - 16, 16, 16, '\x2a');  // 1 and -1
-  }
-  std::string& codes = model.at("layers.1.attn.wq_a.weight").bytes;
-  codes.assign(codes.size(), '\x18');
-  return model;
-}
-
-class Convert : public testing::Test {
- protected:
-  fs::path at(const std::string& name) const { return directory_.path() / name; }
-  ConvertRequest request(const std::string& source, const std::string& target, ConvertTo to) const {
-    ConvertRequest result;
-    result.source = at(source);
-    result.target = at(target);
-    result.to = to;
-    return result;
-  }
-  ConvertOutcome convert(const std::string& source, const std::string& target, ConvertTo to) const {
-    return convert_model(request(source, target, to));
-  }
-  /// Without the order of its keys.
-  nlohmann::json config_of(const std::string& name) const {
-    return nlohmann::json::parse(base::read_file(at(name) / "config.json"));
-  }
-  std::size_t entries() const {
-    return static_cast<std::size_t>(std::distance(fs::directory_iterator(directory_.path()), fs::directory_iterator()));
-  }
-
-  tests::TemporaryDirectory directory_;
-};
 
 TEST_F(Convert, ToBf16GivesTheValuesAndKeepsWhatMustBeExact) {
   const HandmadeModel original = quantised_model(11, true);
@@ -153,78 +59,6 @@ TEST_F(Convert, ToBf16AndBackLikeTheOriginalRestoresEveryByte) {
   convert_model(back);
   expect_equal(read_model(at("again")), original);
   EXPECT_EQ(config_of("again"), config_of("fp4"));
-}
-
-TEST_F(Convert, ToBf16AndBackRestoresEveryByte) {
-  const HandmadeModel original = unruly_model(13);
-  write_handmade(at("fp4"), original);
-  convert("fp4", "bf16", ConvertTo::kBf16);
-  convert("bf16", "again", ConvertTo::kFp4);
-  expect_equal(read_model(at("again")), original);
-  EXPECT_EQ(config_of("again"), config_of("fp4"));
-  EXPECT_FALSE(fs::exists(at("again") / "model.scales.json"));
-  convert("bf16", "f32", ConvertTo::kF32);  // memory goes on with the values
-  convert("f32", "last", ConvertTo::kFp4);
-  expect_equal(read_model(at("last")), original);
-}
-
-TEST_F(Convert, WithoutWhatIsRememberedValuesComeBackAndNotAllBytes) {
-  const HandmadeModel original = unruly_model(13);
-  write_handmade(at("fp4"), original);
-  convert("fp4", "bf16", ConvertTo::kBf16);
-  const fs::path scales = at("bf16") / "model.scales.json";
-  ASSERT_TRUE(fs::exists(scales));
-  fs::rename(scales, at("scales"));
-  convert("bf16", "again", ConvertTo::kFp4);
-  const HandmadeModel again = read_model(at("again"));
-  expect_same_values(again, original);
-  for (const char* const name : {"layers.1.ffn.experts.3.w1.scale", "layers.1.attn.wq_a.scale"}) {
-    EXPECT_NE(again.at(name).bytes, original.at(name).bytes) << name;
-  }
-  for (const auto& [weight, tensor] : original) {
-    EXPECT_EQ(again.at(weight).spec.dtype, tensor.spec.dtype) << weight;
-    EXPECT_EQ(again.at(weight).spec.shape, tensor.spec.shape) << weight;
-  }
-  convert("again", "plain", ConvertTo::kBf16);
-  EXPECT_FALSE(fs::exists(at("plain") / "model.scales.json"));  // what follows the rule leaves nothing to remember
-}
-
-TEST_F(Convert, RememberedScalesThatDoNotFitTheValuesAreNotTaken) {
-  const HandmadeModel original = unruly_model(13);
-  write_handmade(at("fp4"), original);
-  convert("fp4", "bf16", ConvertTo::kBf16);
-  const fs::path file = at("bf16") / "model.scales.json";
-  ScaleMemory memory = parse_scales(base::read_file(file), "scales");
-  for (auto& [name, remembered] : memory) {
-    for (auto& block : remembered.blocks) {
-      block.second = static_cast<std::uint8_t>(block.second < 100 ? 250 : 1);
-    }
-    remembered.blocks.emplace_back(std::int64_t{1} << 40, 127);  // behind the weight
-  }
-  put_file(file, format_scales(memory));
-  convert("bf16", "again", ConvertTo::kFp4);
-  expect_same_values(read_model(at("again")), original);
-}
-
-TEST_F(Convert, AFileOfScalesThatIsNoneIsRefused) {
-  write_handmade(at("fp4"), unruly_model(13));
-  convert("fp4", "bf16", ConvertTo::kBf16);
-  const std::string path = (at("bf16") / "model.scales.json").string();
-  const char* const wrong[] = {"",
-                               "[]",
-                               "{}",
-                               R"({"weights": {"a": []}})",
-                               R"({"weights": {"a": {"int4": []}}})",
-                               R"({"weights": {"a": {"fp4": [1]}}})",
-                               R"({"weights": {"a": {"fp4": [1, 255]}}})",
-                               R"({"weights": {"a": {"fp4": [-1, 5]}}})",
-                               R"({"weights": {"a": {"fp4": [2, 5, 2, 5]}}})",
-                               R"({"weights": {"a": {"fp4": [99999999999999999999, 5]}}})"};
-  for (const char* const text : wrong) {
-    put_file(path, text);
-    EXPECT_THAT(message_of([&] { convert("bf16", "again", ConvertTo::kFp4); }), HasSubstr(path)) << text;
-  }
-  EXPECT_EQ(entries(), 2u);
 }
 
 TEST_F(Convert, OfAModelThatIsSoAlreadyCopiesBytes) {

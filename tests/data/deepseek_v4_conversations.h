@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "data/conversations.h"
 #include "data/deepseek_v4/encoding.h"
 #include "data/message.h"
 
@@ -15,10 +16,6 @@ namespace flyover::data::deepseek_v4 {
 using base::Json;
 /// A JSON list of any length: braces around a single JSON value mean different things to different compilers.
 using List = std::vector<Json>;
-
-inline Json message(const std::string& role, const std::string& content) {
-  return {{"role", role}, {"content", content}};
-}
 
 inline Json answer(const std::string& reasoning, const std::string& content) {
   return {{"role", "assistant"}, {"content", content}, {"reasoning_content", reasoning}};

@@ -17,7 +17,8 @@ std::string_view name_of(InstructionSet set);
 std::vector<std::string_view> required_features(InstructionSet set);
 
 /// Whether this processor multiplies pairs of bf16 at half the speed of single f32, so that kAvx512 trains faster than
-/// kAvx512Bf16 in bf16 as well: Intel's do (docs/performance.md), AMD's do not. Goes by the vendor, not by a
+/// kAvx512Bf16 in bf16 as well: seen on Emerald Rapids (docs/performance.md) and
+/// taken for all of Intel's; AMD's do not. Goes by the vendor, not by a
 /// measurement: a machine must choose the same every time, for the same bits.
 bool pairs_are_slow();
 
