@@ -1,3 +1,4 @@
+#include <filesystem>
 #include <memory>
 #include <string>
 
@@ -21,6 +22,7 @@ using base::Json;
 
 struct BenchOptions {
   std::string shape = "smollm2-135m";
+  std::string model;  ///< a model directory that takes the place of the shape; its config.json is read
   std::string dtype = "all";
   std::string optimizer = "adamw";
   trainer::TrainBenchmark benchmark;
@@ -85,6 +87,11 @@ Json shape_config(const std::string& name) {
           {"max_position_embeddings", 1024}};
 }
 
+/// The last part of a directory's path, `model` for `runs/first/model/` and for `.` inside of it.
+std::string directory_name(const std::string& path) {
+  return std::filesystem::weakly_canonical(path).filename().string();
+}
+
 void print_result(const std::string& key, const trainer::TrainBenchmarkResult& result) {
   fmt::print("{}: {:.0f} tokens/s, MFU {:.3f}, {:.3f} s a step\n", key, result.tokens_per_second, result.mfu,
              result.seconds_per_step);
@@ -124,7 +131,9 @@ Json to_json(const trainer::TrainBenchmarkResult& result) {
 }
 
 int bench_train(const BenchOptions& options) {
-  const std::string config_text = shape_config(options.shape).dump();
+  const std::string source = options.model.empty() ? options.shape : options.model + "/config.json";
+  const Json config = options.model.empty() ? shape_config(options.shape) : base::read_json_file(source);
+  const std::string name = options.model.empty() ? options.shape : directory_name(options.model);
   Json report = Json::object();
   for (const std::string dtype : {"bf16", "f32"}) {
     if (options.dtype != "all" && options.dtype != dtype) {
@@ -133,7 +142,7 @@ int bench_train(const BenchOptions& options) {
     const auto device = make_device(options.device);
     tensor::Allocator allocator(*device);
     tensor::Stream stream(*device, allocator);
-    const auto model = models::make_model(base::parse_json(config_text, options.shape), options.shape);
+    const auto model = models::make_model(config, source);
     trainer::TrainBenchmark benchmark = options.benchmark;
     benchmark.dtype = parse_dtype(dtype);
     benchmark.optimizer = parse_optimizer(options.optimizer);
@@ -142,9 +151,9 @@ int bench_train(const BenchOptions& options) {
       benchmark.micro_batch_tokens = dtype == "bf16" ? 2048 : 1024;
     }
     const auto result = trainer::run_train_benchmark(*model, stream, benchmark);
-    const std::string key = fmt::format("train.{}.{}", options.shape, dtype);
+    const std::string key = fmt::format("train.{}.{}", name, dtype);
     report[key] = to_json(result);
-    report[key]["config"] = shape_config(options.shape);
+    report[key]["config"] = config;
     report["ceilings"] = {{"f32_flops", result.ceilings.f32_flops},
                           {"bf16_flops", result.ceilings.bf16_flops},
                           {"bytes_per_second", result.ceilings.bytes_per_second}};
@@ -168,8 +177,10 @@ void add_bench(CLI::App& app, Action& action) {
   CLI::App* bench = app.add_subcommand("bench", "Measure speed as a fraction of this machine's ceilings");
   bench->require_subcommand(1);
   CLI::App* train = bench->add_subcommand("train", "Training steps of a model shape on random tokens");
-  train->add_option("--shape", options->shape, "smollm2-135m, tiny, v4-small or v4-small-sparse")
-      ->capture_default_str();
+  CLI::Option* shape = train->add_option("--shape", options->shape, "smollm2-135m, tiny, v4-small or v4-small-sparse")
+                           ->capture_default_str();
+  train->add_option("--model", options->model, "Model directory instead of a shape (config.json is enough)")
+      ->excludes(shape);
   train->add_option("--dtype", options->dtype, "all, bf16 or f32")->capture_default_str();
   train->add_option("--optimizer", options->optimizer, "adamw or muon")->capture_default_str();
   const auto most_tokens = static_cast<double>(kMostTokens);

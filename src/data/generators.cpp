@@ -1,5 +1,6 @@
 #include "data/generators.h"
 
+#include <array>
 #include <utility>
 
 #include "base/error.h"
@@ -14,11 +15,12 @@ constexpr std::string_view kText = "quickstart_text";
 constexpr std::string_view kInstructions = "quickstart_instructions";
 constexpr std::uint64_t kSentencesPerText = 4;
 
-/// One of the tasks, the first (finding a fact in a passage, the hardest to learn) twice as often as the others.
+/// One of the tasks, more often where more examples are needed: facts of a passage twice as often as lists and
+/// guidelines, sums, which are the shortest, three times.
 std::string_view pick_task(const base::Random& random, std::uint64_t position) {
-  static const std::vector<std::string> kTasks = quickstart::task_names();
-  const std::uint64_t draw = random.below(position, kTasks.size() + 1);
-  return kTasks[draw == kTasks.size() ? 0 : draw];
+  static constexpr std::array<std::string_view, 7> kTasks = {"passage", "passage", "reverse",  "sum",
+                                                             "sum",     "sum",     "guideline"};
+  return kTasks[random.below(position, kTasks.size())];
 }
 
 /// Some sentences of the little world, in plain prose.

@@ -11,6 +11,7 @@
 #include "base/files.h"
 #include "base/random.h"
 #include "checkpoint/convert.h"
+#include "checkpoint/convert_fixture.h"
 #include "checkpoint/handmade_files.h"
 #include "checkpoint/model_weights.h"
 #include "checkpoint/quantised_model.h"
@@ -46,9 +47,9 @@ bool is_quantised(const std::string& name) {
 }
 
 /// Random tensors for every weight of the model, with the copies that published directories have.
-HandmadeModel published_model() {
+HandmadeModel published_model(const std::string& config = kConfig) {
   HandmadeModel result;
-  const auto model = models::make_model(base::parse_json(kConfig, "config.json"), "config.json");
+  const auto model = models::make_model(base::parse_json(config, "config.json"), "config.json");
   std::uint64_t index = 0;
   for (const autograd::Parameter& parameter : model->parameters().all()) {
     for (const autograd::CheckpointSlice& slice : parameter.spec.slices) {
@@ -183,6 +184,48 @@ TEST_F(DeepSeekV3Weights, ConvertedToBf16AndBackAreStoredAsPublished) {
   for (const ModelTensor& tensor : copied.tensors()) {
     EXPECT_EQ(std::string(as_text(bytes_of(tensor))), found.at(tensor.entry->name).bytes) << tensor.entry->name;
   }
+}
+
+/// A plain model with the experts of layer 1 merged, as some versions of transformers save them.
+HandmadeModel with_merged_experts(HandmadeModel model, int experts) {
+  const std::string prefix = "model.layers.1.mlp.experts";
+  for (const auto& [merged, parts] : {std::pair(".gate_up_proj", std::vector<std::string>{"gate_proj", "up_proj"}),
+                                      std::pair(".down_proj", std::vector<std::string>{"down_proj"})}) {
+    HandmadeTensor whole;
+    for (int expert = 0; expert < experts; ++expert) {
+      for (const std::string& part : parts) {
+        const auto found = model.find(fmt::format("{}.{}.{}.weight", prefix, expert, part));
+        whole.bytes += found->second.bytes;
+        const std::vector<std::int64_t>& shape = found->second.spec.shape;
+        whole.spec = {prefix + merged, found->second.spec.dtype,
+                      {experts, shape[0] * static_cast<std::int64_t>(parts.size()), shape[1]}};
+        model.erase(found);
+      }
+    }
+    model[whole.spec.name] = whole;
+  }
+  return model;
+}
+
+TEST_F(DeepSeekV3Weights, MergedExpertsAreQuantisedAsSeparateOnesAre) {
+  base::Json config = base::parse_json(kConfig, "config.json");
+  config["moe_intermediate_size"] = 128;  // as in the real ones, gate and up do not share a block of scales
+  write_handmade(path(), published_model(config.dump()), true, config.dump());
+  const auto plain = directory_.path() / "plain", merged = directory_.path() / "merged";
+  convert_model(to(path(), plain, ConvertTo::kBf16));
+  write_handmade(merged, with_merged_experts(read_model(plain), 4), false, base::read_file(plain / "config.json"));
+  EXPECT_EQ(parameter_values(merged), parameter_values(plain));
+  const auto merged_fp8 = directory_.path() / "merged-fp8", plain_fp8 = directory_.path() / "plain-fp8";
+  convert_model(to(merged, merged_fp8, ConvertTo::kFp8));
+  convert_model(to(plain, plain_fp8, ConvertTo::kFp8));
+  const HandmadeModel found = read_model(merged_fp8);
+  const std::string name = "model.layers.1.mlp.experts.gate_up_proj";
+  ASSERT_TRUE(found.contains(name));
+  EXPECT_EQ(found.at(name).spec.dtype, TensorType::kF8E4M3);
+  EXPECT_EQ(found.at(name).spec.shape, (std::vector<std::int64_t>{4, 256, 140}));
+  EXPECT_EQ(found.at(name + "_scale_inv").spec.dtype, TensorType::kF32);
+  EXPECT_EQ(found.at(name + "_scale_inv").spec.shape, (std::vector<std::int64_t>{4, 2, 2}));
+  EXPECT_EQ(parameter_values(merged_fp8), parameter_values(plain_fp8));
 }
 
 TEST_F(DeepSeekV3Weights, AreNotPublishedInFp4) {
