@@ -197,7 +197,8 @@ HandmadeModel with_merged_experts(HandmadeModel model, int experts) {
         const auto found = model.find(fmt::format("{}.{}.{}.weight", prefix, expert, part));
         whole.bytes += found->second.bytes;
         const std::vector<std::int64_t>& shape = found->second.spec.shape;
-        whole.spec = {prefix + merged, found->second.spec.dtype,
+        whole.spec = {prefix + merged,
+                      found->second.spec.dtype,
                       {experts, shape[0] * static_cast<std::int64_t>(parts.size()), shape[1]}};
         model.erase(found);
       }
