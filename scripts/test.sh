@@ -9,4 +9,7 @@ shift || true
 scripts/install_packages.sh
 scripts/build.sh "$preset"
 echo "== testing (preset $preset)"
+if [ ! -e "${FLYOVER_SHARED_DATA:-../shared/data}" ]; then
+  echo "   ${FLYOVER_SHARED_DATA:-../shared/data} is missing: tests on real models, tokenizers and datasets skip"
+fi
 ctest --test-dir "build/$preset" --output-on-failure -j "$(nproc)" "$@"

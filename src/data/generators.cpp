@@ -16,10 +16,10 @@ constexpr std::string_view kInstructions = "quickstart_instructions";
 constexpr std::uint64_t kSentencesPerText = 4;
 
 /// One of the tasks, more often where more examples are needed: facts of a passage twice as often as lists and
-/// guidelines, sums, which are the shortest, three times.
+/// guidelines, sums, which are the shortest, four times.
 std::string_view pick_task(const base::Random& random, std::uint64_t position) {
-  static constexpr std::array<std::string_view, 7> kTasks = {"passage", "passage", "reverse",  "sum",
-                                                             "sum",     "sum",     "guideline"};
+  static constexpr std::array<std::string_view, 8> kTasks = {"passage", "passage", "reverse", "guideline",
+                                                             "sum",     "sum",     "sum",     "sum"};
   return kTasks[random.below(position, kTasks.size())];
 }
 

@@ -104,7 +104,7 @@ precision: bf16
 model:
   random:
     config: {{model_type: llama, hidden_size: 16, intermediate_size: 24, num_hidden_layers: 1, num_attention_heads: 2,
-             num_key_value_heads: 1, max_position_embeddings: 128, rms_norm_eps: 1.0e-5, tie_word_embeddings: true}}
+             num_key_value_heads: 1, max_position_embeddings: 160, rms_norm_eps: 1.0e-5, tie_word_embeddings: true}}
     tokenizer:
       train_bpe: {{vocabulary_size: 300, samples: 50}}
 stages:
@@ -121,7 +121,7 @@ stages:
     data:
       train: {{generate: quickstart_instructions, count: 80}}
       validation: {{generate: quickstart_instructions, count: 10}}
-      max_seq_length: 128
+      max_seq_length: 160
       show_examples: 1
     optimizer: {{learning_rate: 3.0e-3}}
     schedule: {{max_steps: 30}}

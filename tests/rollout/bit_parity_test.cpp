@@ -33,11 +33,12 @@ struct Subject {
     tests::randomise(*model, machine.stream, 0.08, 3);
   }
 
-  /// Completions of prompts of different lengths, sampled at temperature 1.
+  /// Sampled completions of prompts of different lengths.
   std::vector<Completion> generate(const std::vector<std::vector<std::int32_t>>& prompts, std::int64_t slots,
-                                   std::int64_t batch_tokens) {
+                                   std::int64_t batch_tokens, float temperature = 1.0f) {
     Generator generator(*model, machine.stream, {slots, 160, batch_tokens});
     SamplingOptions sampling;
+    sampling.temperature = temperature;
     sampling.max_new_tokens = 24;
     sampling.seed = 5;
     return generator.generate(prompts, sampling);
@@ -46,7 +47,7 @@ struct Subject {
   /// What the trainer's forward pass says of every token after the prompts; documents packed in the given order.
   std::vector<std::vector<float>> train(const std::vector<std::vector<std::int32_t>>& prompts,
                                         const std::vector<Completion>& completions,
-                                        const std::vector<std::size_t>& order, bool record) {
+                                        const std::vector<std::size_t>& order, bool record, float temperature = 1.0f) {
     nn::PackedTokens packed;
     for (const std::size_t i : order) {
       std::vector<std::int32_t> document = prompts[i];
@@ -69,7 +70,7 @@ struct Subject {
       result =
           ops::linear_cross_entropy(tape, hidden, model->output_weight(), batch.targets, total, 7).log_probabilities;
     } else {
-      result = ops::log_probabilities(tape, hidden.value, model->output_weight(), batch.targets, 1.0f, 5);
+      result = ops::log_probabilities(tape, hidden.value, model->output_weight(), batch.targets, temperature, 5);
     }
     const auto values = stream.read_back(result, tensor::ReadBackPurpose::kTest).values<float>();
     std::vector<std::vector<float>> by_prompt(prompts.size());
@@ -113,7 +114,7 @@ std::vector<std::uint32_t> bits(const std::vector<float>& values) {
 class BitParity : public testing::TestWithParam<Case> {};
 
 TEST_P(BitParity, GenerationAndTrainingAgreeOnEveryToken) {
-  for (const std::size_t count : {1u, 2u, 3u, 8u}) {
+  for (std::size_t count = 1; count <= 8; ++count) {
     Subject subject(GetParam());
     const auto prompts = make_prompts(count);
     const auto completions = subject.generate(prompts, static_cast<std::int64_t>(count), 1024);
@@ -135,6 +136,18 @@ TEST_P(BitParity, GenerationAndTrainingAgreeOnEveryToken) {
       const auto alone = subject.train({prompts[i]}, {completions[i]}, {0}, false);
       EXPECT_EQ(bits(alone[0]), bits(completions[i].log_probabilities)) << "alone, prompt " << i;
     }
+  }
+}
+
+TEST_P(BitParity, TheTemperatureIsPartOfTheLogProbability) {
+  Subject subject(GetParam());
+  const auto prompts = make_prompts(3);
+  const auto completions = subject.generate(prompts, 3, 1024, 0.7f);
+  const auto trained = subject.train(prompts, completions, {2, 0, 1}, false, 0.7f);
+  const auto at_one = subject.train(prompts, completions, {2, 0, 1}, false, 1.0f);
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    EXPECT_EQ(bits(trained[i]), bits(completions[i].log_probabilities)) << "prompt " << i;
+    EXPECT_NE(bits(at_one[i]), bits(completions[i].log_probabilities)) << "prompt " << i;
   }
 }
 
