@@ -1,6 +1,8 @@
 #include "trainer/progress.h"
 
 #include <algorithm>
+#include <array>
+#include <string_view>
 #include <vector>
 
 #include <fmt/format.h>
@@ -13,7 +15,9 @@ namespace flyover::trainer {
 
 namespace {
 
-constexpr std::int64_t kBarWidth = 24;
+constexpr std::size_t kBarWidth = 24;
+constexpr std::size_t kLeastBarWidth = 8;
+constexpr std::size_t kBarEnds = 3;  // brackets and a space
 constexpr std::size_t kUsualColumns = 80;
 
 std::vector<std::string> fields_of(const StepReport& report) {
@@ -26,6 +30,45 @@ std::vector<std::string> fields_of(const StepReport& report) {
   }
   fields.push_back(fmt::format("ETA {}", base::format_duration(report.remaining_seconds)));
   return fields;
+}
+
+/// Three digits: 905 -> "905", 1234567 -> "1.23M".
+std::string short_count(double count) {
+  std::string_view unit = "";
+  for (const std::string_view larger : {"k", "M", "G"}) {
+    if (count < 999.5) {
+      break;
+    }
+    count /= 1000;
+    unit = larger;
+  }
+  return fmt::format("{:.3g}{}", count, unit);
+}
+
+/// "99h02m03s" -> "99h02m": nobody waits for the seconds of hours.
+std::string short_duration(double seconds) {
+  std::string text = base::format_duration(seconds);
+  return text.find('h') == std::string::npos ? text : text.substr(0, text.find('m') + 1);
+}
+
+/// The same fields in fewer columns.
+std::vector<std::string> short_fields_of(const StepReport& report) {
+  std::vector<std::string> fields = {
+      fmt::format("{}/{}", report.step, report.total_steps), fmt::format("loss {:.4g}", report.loss),
+      fmt::format("lr {:.1e}", report.learning_rate), fmt::format("grad {:.3g}", report.grad_norm),
+      fmt::format("{} tok/s", short_count(report.tokens_per_second))};
+  if (report.mfu > 0) {
+    fields.push_back(fmt::format("MFU {:.0f}%", 100 * report.mfu));
+  }
+  fields.push_back(fmt::format("ETA {}", short_duration(report.remaining_seconds)));
+  return fields;
+}
+
+std::string bar_of(const StepReport& report, std::size_t width) {
+  const double total = static_cast<double>(std::max<std::int64_t>(report.total_steps, 1));
+  const double part = std::clamp(static_cast<double>(report.step) / total, 0.0, 1.0);
+  const auto filled = static_cast<std::size_t>(part * static_cast<double>(width));
+  return "[" + std::string(filled, '#') + std::string(width - filled, '.') + "] ";
 }
 
 /// Columns of the terminal now: people change the size of windows.
@@ -42,18 +85,23 @@ std::string format_step(const StepReport& report) {
 }
 
 std::string format_bar(const StepReport& report, std::size_t columns) {
-  const std::int64_t total = std::max<std::int64_t>(report.total_steps, 1);
-  const double part = std::clamp(static_cast<double>(report.step) / static_cast<double>(total), 0.0, 1.0);
-  const auto filled = static_cast<std::size_t>(part * static_cast<double>(kBarWidth));
-  const std::vector<std::string> fields = fields_of(report);
-  std::string line =
-      "[" + std::string(filled, '#') + std::string(static_cast<std::size_t>(kBarWidth) - filled, '.') + "] ";
-  if (line.size() + fields.front().size() > columns) {
-    line.clear();
+  std::vector<std::string> fields = short_fields_of(report);
+  const std::array lines = {format_step(report), fmt::format("{}", fmt::join(fields, "  ")),
+                            fmt::format("{}", fmt::join(fields, " "))};
+  for (const std::string& line : lines) {
+    if (line.size() + kBarEnds + kLeastBarWidth <= columns) {
+      return bar_of(report, std::min(kBarWidth, columns - line.size() - kBarEnds)) + line;
+    }
   }
-  line += fields.front();
-  for (std::size_t i = 1; i < fields.size() && line.size() + 2 + fields[i].size() <= columns; ++i) {
-    line += "  " + fields[i];
+  for (const std::string& line : lines) {
+    if (line.size() <= columns) {
+      return line;
+    }
+  }
+  std::string line = lines.back();
+  while (line.size() > columns && fields.size() > 1) {
+    fields.erase(fields.end() - 2);  // the last one, the time that is left, stays
+    line = fmt::format("{}", fmt::join(fields, " "));
   }
   return line.substr(0, columns);
 }

@@ -23,8 +23,8 @@ struct StepReport {
 /// "step 12/150  loss 2.314  lr 1.0e-05  grad 0.81  905 tok/s  MFU 62 %  ETA 3m02s".
 std::string format_step(const StepReport& report);
 
-/// The same behind a bar, at most `columns` long: fields that do not fit are left out from the right; where not even
-/// the bar and the step fit, the bar is.
+/// The same behind a bar, at most `columns` long. Where that is too little the bar shrinks, fields are shortened, the
+/// bar goes, and then fields go, from the right; the time that is left goes last.
 std::string format_bar(const StepReport& report, std::size_t columns);
 
 /// A bar that is drawn over itself on a terminal, plain lines otherwise.

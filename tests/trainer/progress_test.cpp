@@ -23,19 +23,40 @@ TEST(Progress, AWideTerminalShowsTheBarAndAllFields) {
   EXPECT_EQ(format_bar(kReport, 300), kBar + format_step(kReport));
 }
 
-TEST(Progress, FieldsThatDoNotFitAreLeftOutFromTheRight) {
-  const std::string all = kBar + format_step(kReport);
-  EXPECT_EQ(format_bar(kReport, all.size()), all);
-  EXPECT_EQ(format_bar(kReport, all.size() - 1), all.substr(0, all.find("  ETA")));
-  EXPECT_EQ(format_bar(kReport, 79), kBar + "step 75/150  loss 2.3142  lr 1.00e-05  grad 0.812");
-  EXPECT_EQ(format_bar(kReport, 60), kBar + "step 75/150  loss 2.3142");
+TEST(Progress, TheBarShrinksThenFieldsAreShortened) {
+  const std::string all = format_step(kReport);
+  EXPECT_EQ(format_bar(kReport, kBar.size() + all.size()), kBar + all);
+  EXPECT_EQ(format_bar(kReport, kBar.size() + all.size() - 1), "[###########............] " + all);
+  EXPECT_EQ(format_bar(kReport, 11 + all.size()), "[####....] " + all);
+  const std::string shortened = "75/150  loss 2.314  lr 1.0e-05  grad 0.812  905 tok/s  MFU 62%  ETA 3m02s";
+  EXPECT_EQ(format_bar(kReport, 11 + shortened.size()), "[####....] " + shortened);
 }
 
-TEST(Progress, ANarrowTerminalHasNoBar) {
-  EXPECT_EQ(format_bar(kReport, kBar.size() + 11), kBar + "step 75/150");
-  EXPECT_EQ(format_bar(kReport, kBar.size() + 10), "step 75/150  loss 2.3142  lr 1.00e-05");
-  EXPECT_EQ(format_bar(kReport, 23), "step 75/150");
-  EXPECT_EQ(format_bar(kReport, 4), "step");
+TEST(Progress, EightyColumnsShowAllFieldsWithoutABarIfNeedBe) {
+  const std::string close = "75/150 loss 2.314 lr 1.0e-05 grad 0.812 905 tok/s MFU 62% ETA 3m02s";
+  EXPECT_EQ(format_bar(kReport, 79), "[####.....] " + close);
+  EXPECT_EQ(format_bar(kReport, 77), "75/150  loss 2.314  lr 1.0e-05  grad 0.812  905 tok/s  MFU 62%  ETA 3m02s");
+  EXPECT_EQ(format_bar(kReport, close.size()), close);
+  const StepReport of_long_run = {.step = 98765,
+                                  .total_steps = 100000,
+                                  .loss = 10.81234,
+                                  .learning_rate = 2.345e-5,
+                                  .grad_norm = 1234.5678,
+                                  .tokens_per_second = 1234567,
+                                  .mfu = 0.62,
+                                  .remaining_seconds = 356523};
+  EXPECT_EQ(format_bar(of_long_run, 79),
+            "98765/100000 loss 10.81 lr 2.3e-05 grad 1.23e+03 1.23M tok/s MFU 62% ETA 99h02m");
+}
+
+TEST(Progress, NarrowTerminalsKeepTheTimeLongest) {
+  EXPECT_EQ(format_bar(kReport, 66), "75/150 loss 2.314 lr 1.0e-05 grad 0.812 905 tok/s ETA 3m02s");
+  EXPECT_EQ(format_bar(kReport, 58), "75/150 loss 2.314 lr 1.0e-05 grad 0.812 ETA 3m02s");
+  EXPECT_EQ(format_bar(kReport, 48), "75/150 loss 2.314 lr 1.0e-05 ETA 3m02s");
+  EXPECT_EQ(format_bar(kReport, 37), "75/150 loss 2.314 ETA 3m02s");
+  EXPECT_EQ(format_bar(kReport, 20), "75/150 ETA 3m02s");
+  EXPECT_EQ(format_bar(kReport, 15), "ETA 3m02s");
+  EXPECT_EQ(format_bar(kReport, 4), "ETA ");
 }
 
 TEST(Progress, NoWidthIsExceededAndTheBarIsFullAtTheEndOnly) {
