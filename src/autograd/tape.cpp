@@ -152,6 +152,9 @@ Variable Tape::block(const std::string& name, const Variable& input, BlockFuncti
       nodes_.back()->block_end = name;
     }
   }
+  if (options_.hooks != nullptr && options_.hooks->forward_output) {
+    options_.hooks->forward_output(name, output.value);
+  }
   call(options_.hooks, &BlockHooks::after_forward, name);
   return output;
 }

@@ -65,6 +65,8 @@ std::string_view name_of(RecomputePolicy policy);
 /// Called around each block, by name, in forward and backward: where sharded weights are gathered and released.
 struct BlockHooks {
   std::function<void(std::string_view block)> before_forward, after_forward, before_backward, after_backward;
+  /// Sees the output of each block of a forward pass, before after_forward.
+  std::function<void(std::string_view block, const Tensor& output)> forward_output = {};
 };
 
 struct TapeOptions {

@@ -321,6 +321,27 @@ TEST_F(TapeTest, HooksSurroundBlocksInBothDirections) {
                                 "after forward b"));
 }
 
+TEST_F(TapeTest, AHookSeesTheOutputOfEachBlock) {
+  for (const bool recording : {true, false}) {
+    for (const auto policy : {RecomputePolicy::kNone, RecomputePolicy::kSelective, RecomputePolicy::kBlock}) {
+      std::vector<std::pair<std::string, std::vector<double>>> outputs;
+      BlockHooks hooks;
+      hooks.forward_output = [&](std::string_view block, const Tensor& output) {
+        outputs.emplace_back(block, read(output));
+      };
+      Tape tape(stream_, parameters_, {recording, policy, &hooks});
+      const Variable x = tape.leaf(numbers({1, -2}));
+      const auto body = [this](Tape& inner, const Variable& input) {
+        return probe(inner, "second", {probe(inner, "first", {input})});
+      };
+      const Variable y = tape.block("a", x, body);
+      const Variable z = tape.block("b", probe(tape, "between", {y}), body);
+      EXPECT_THAT(outputs,
+                  ElementsAre(std::pair(std::string("a"), read(y.value)), std::pair(std::string("b"), read(z.value))));
+    }
+  }
+}
+
 TEST_F(TapeTest, BlockRecomputationKeepsTheInputOfABlockOnly) {
   const auto memory_of = [&](RecomputePolicy policy) {
     Tape tape(stream_, parameters_, {true, policy, nullptr});
