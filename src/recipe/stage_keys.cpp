@@ -57,7 +57,7 @@ const Section& section_of(const Stage*) {
        key(&Stage::on_nonfinite,
            {.name = "on_nonfinite",
             .documentation = "What happens when the loss or a gradient is not finite: `stop` the run, or `skip` the "
-                             "step and count it."}),
+                             "step and count it. A validation loss or a weight that is not finite always stops it."}),
        key(&Stage::quantisation_aware,
            {.name = "quantisation_aware",
             .documentation = "`fp4`: the forward pass sees each routed expert's weights, and the queries and keys of "
@@ -103,7 +103,7 @@ const Section& section_of(const Optimizer*) {
            {.name = "weight_decay",
             .documentation = "Decoupled decay of matrices per unit of learning rate; norms and biases never decay. "
                              "(The Hugging Face trainer's default is 0.)",
-            .range = at_least(0)}),
+            .range = between(0, 10)}),
        key(&Optimizer::max_grad_norm, {.name = "max_grad_norm",
                                        .documentation = "Norm over all gradients above which they are scaled down to "
                                                         "it; 0 = never.",
@@ -144,7 +144,7 @@ const Section& section_of(const ParameterGroup*) {
                                             .default_text = "the optimizer's"}),
        key(&ParameterGroup::weight_decay, {.name = "weight_decay",
                                            .documentation = "Weight decay, also for norms and biases.",
-                                           .range = at_least(0),
+                                           .range = between(0, 10),
                                            .default_text = "the optimizer's"}),
        key(&ParameterGroup::frozen, {.name = "frozen", .documentation = "The parameters are not trained."})},
   };
