@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include <fmt/core.h>
-
 #include "ops/loss.h"
 
 namespace flyover::trainer {
@@ -79,12 +77,6 @@ void train_micro_batch(models::LanguageModel& model, Stream& stream, const nn::P
   tape.backward(last.loss, {});
 }
 
-std::int64_t first_non_finite(Stream& stream, const Tensor& tensor) {
-  const Tensor index = stream.empty({1}, DType::kI64);
-  stream.launch(kernels::FindNonFinite{tensor.reshape({tensor.elements()}).view(), index.view()});
-  return stream.read_back(index, ReadBackPurpose::kNonFinite).values<std::int64_t>()[0];
-}
-
 }  // namespace
 
 bool is_reached(const autograd::ParameterSpec& spec, const AuxiliaryOptions& options) {
@@ -100,7 +92,8 @@ bool is_reached(const autograd::ParameterSpec& spec, const AuxiliaryOptions& opt
 }
 
 bool Gradients::finite() const {
-  return std::isfinite(loss) && std::isfinite(further_loss) && std::isfinite(grad_norm);
+  return std::isfinite(loss) && std::isfinite(further_loss) && std::isfinite(balance_loss) &&
+         std::isfinite(indexer_loss) && std::isfinite(grad_norm);
 }
 
 std::int64_t logits_chunk_rows(const models::LanguageModel& model, std::int64_t logits_bytes) {
@@ -192,37 +185,6 @@ double evaluate_loss(models::LanguageModel& model, Stream& stream, const std::ve
     }
   }
   return stream.read_back(total, ReadBackPurpose::kLoss).values<float>()[0];
-}
-
-std::optional<std::string> find_non_finite(models::LanguageModel& model, Stream& stream) {
-  for (const autograd::Parameter& parameter : model.parameters().all()) {
-    if (parameter.spec.storage == autograd::ParameterStorage::kIndices) {
-      continue;
-    }
-    if (const std::int64_t index = first_non_finite(stream, parameter.value); index >= 0) {
-      return fmt::format("parameter {} (element {})", parameter.spec.name, index);
-    }
-  }
-  for (const autograd::Parameter& parameter : model.parameters().all()) {
-    if (parameter.gradient.defined()) {
-      if (const std::int64_t index = first_non_finite(stream, parameter.gradient); index >= 0) {
-        return fmt::format("the gradient of {} (element {})", parameter.spec.name, index);
-      }
-    }
-  }
-  return std::nullopt;
-}
-
-std::vector<std::size_t> find_non_finite_micro_batches(models::LanguageModel& model, Stream& stream,
-                                                       const std::vector<nn::PackedTokens>& micro_batches,
-                                                       const StepOptions& options) {
-  std::vector<std::size_t> result;
-  for (std::size_t i = 0; i < micro_batches.size(); ++i) {
-    if (!compute_gradients(model, stream, {micro_batches[i]}, options).finite()) {
-      result.push_back(i);
-    }
-  }
-  return result;
 }
 
 }  // namespace flyover::trainer

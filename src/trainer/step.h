@@ -2,8 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
-#include <string>
 #include <vector>
 
 #include "autograd/tape.h"
@@ -73,13 +71,5 @@ void update_balance(models::LanguageModel& model, tensor::Stream& stream, const 
 /// Mean loss per target of micro-batches whose weights add up to one, without gradients.
 double evaluate_loss(models::LanguageModel& model, tensor::Stream& stream,
                      const std::vector<nn::PackedTokens>& micro_batches, const StepOptions& options);
-
-/// The first parameter (in the model's order) with a non-finite value, or else gradient, for messages.
-std::optional<std::string> find_non_finite(models::LanguageModel& model, tensor::Stream& stream);
-
-/// Indices of the micro-batches that alone give a non-finite loss or gradient. Overwrites the gradients.
-std::vector<std::size_t> find_non_finite_micro_batches(models::LanguageModel& model, tensor::Stream& stream,
-                                                       const std::vector<nn::PackedTokens>& micro_batches,
-                                                       const StepOptions& options);
 
 }  // namespace flyover::trainer

@@ -9,12 +9,14 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/text.h"
+#include "trainer/non_finite.h"
 
 namespace flyover::trainer {
 namespace {
 
 constexpr double kGibibyte = 1024.0 * 1024.0 * 1024.0;
-constexpr std::size_t kMostRowsNamed = 20;
+constexpr std::string_view kWeightAdvice =
+    "An update broke it, which cannot be skipped: lower optimizer.learning_rate or optimizer.weight_decay";
 
 /// Seconds since 1970.
 double wall_clock() {
@@ -108,10 +110,11 @@ void Trainer::resume_from(std::int64_t step) {
 }
 
 Outcome Trainer::run() {
+  require_finite_weights("Check the model or checkpoint that the stage starts from");
   std::int64_t saved_step = info_.step;
   if (!resumed_ && !validation_batches_.empty() && options_.validation_every > 0) {
     // Where it starts from is not a candidate for the best: nothing has been trained yet.
-    const double loss = evaluate_loss(parts_.model, parts_.stream, validation_batches_, options_.step);
+    const double loss = measure_validation_loss();
     record({{"validation/loss", loss}});
     parts_.progress.note(fmt::format("step 0/{}  validation loss {:.4f}", parts_.plan.steps(), loss));
   }
@@ -257,42 +260,49 @@ void Trainer::report_step(const Gradients& gradients, const std::vector<nn::Pack
 }
 
 void Trainer::handle_nonfinite(const std::vector<nn::PackedTokens>& micro_batches, const Gradients& gradients) {
-  const std::string culprit =
-      find_non_finite(parts_.model, parts_.stream).value_or("only the sum of the losses or norms");
-  if (options_.skip_nonfinite) {
-    parts_.progress.note(fmt::format("step {}: loss {}, gradient norm {}: skipped ({})", info_.step + 1, gradients.loss,
-                                     gradients.grad_norm, culprit));
+  if (options_.skip_nonfinite && !find_non_finite_weight(parts_.model, parts_.stream)) {
+    parts_.progress.note(fmt::format(
+        "step {}: loss {}, gradient norm {}: skipped ({})", info_.step + 1, gradients.loss, gradients.grad_norm,
+        find_non_finite_gradient(parts_.model, parts_.stream).value_or("only the sum of the losses or norms")));
     return;
   }
-  const auto guilty = find_non_finite_micro_batches(parts_.model, parts_.stream, micro_batches, options_.step);
-  const auto batch = parts_.plan.batch(info_.step);
-  const data::Dataset& dataset = parts_.plan.dataset();
-  std::string rows;
-  std::size_t named = 0, index = 0;
-  for (std::size_t i = 0; i < micro_batches.size(); ++i) {
-    const bool blamed = guilty.empty() || std::find(guilty.begin(), guilty.end(), i) != guilty.end();
-    for (std::size_t document = 0; document < micro_batches[i].document_lengths.size(); ++document, ++index) {
-      if (blamed && named < kMostRowsNamed) {
-        const data::Sequence& sequence = dataset.sequences[batch[index]];
-        rows += fmt::format("{}{}:{}", named == 0 ? "" : ", ",
-                            dataset.source_names[static_cast<std::size_t>(sequence.source)], sequence.row);
-      }
-      named += blamed ? 1 : 0;
-    }
+  const NonFiniteCause cause =
+      find_non_finite_cause(parts_.model, parts_.stream, micro_batches, options_.step, NonFinitePass::kTraining);
+  base::fail("step {}: loss {}, gradient norm {}; first tensor affected: {}; {}. The weights are those of step {}. {}",
+             info_.step + 1, gradients.loss, gradients.grad_norm, cause.tensor,
+             describe_rows(cause, parts_.plan.dataset(), parts_.plan.batch(info_.step)), info_.step,
+             cause.share == DocumentShare::kNone
+                 ? kWeightAdvice
+                 : "Lower the learning rate, look at these rows, or set on_nonfinite: skip");
+}
+
+void Trainer::require_finite_weights(std::string_view advice) {
+  const auto weight = find_non_finite_weight(parts_.model, parts_.stream);
+  base::require(!weight.has_value(),
+                "step {}: the weights are not finite; first tensor affected: {}. No checkpoint and no model of them is "
+                "written. {}",
+                info_.step, weight.value_or(""), advice);
+}
+
+double Trainer::measure_validation_loss() {
+  const double loss = evaluate_loss(parts_.model, parts_.stream, validation_batches_, options_.step);
+  if (!std::isfinite(loss)) {
+    const NonFiniteCause cause = find_non_finite_cause(parts_.model, parts_.stream, validation_batches_, options_.step,
+                                                       NonFinitePass::kValidation);
+    base::fail("step {}: validation loss {}; first tensor affected: {}; {}. {}", info_.step, loss, cause.tensor,
+               describe_rows(cause, *parts_.validation,
+                             validation_indices(*parts_.validation, options_.validation_max_tokens)),
+               cause.share == DocumentShare::kNone
+                   ? kWeightAdvice
+                   : "Lower the learning rate, or look at these rows of data.validation");
   }
-  if (named > kMostRowsNamed) {
-    rows += fmt::format(" and {} more", named - kMostRowsNamed);
-  }
-  base::fail(
-      "step {}: loss {}, gradient norm {}; first tensor affected: {}; rows of the micro-batches that cause it: {}. The "
-      "weights are those of step {}. Lower the learning rate, look at these rows, or set on_nonfinite: skip",
-      info_.step + 1, gradients.loss, gradients.grad_norm, culprit, rows, info_.step);
+  return loss;
 }
 
 void Trainer::validate() {
-  const double loss = evaluate_loss(parts_.model, parts_.stream, validation_batches_, options_.step);
+  const double loss = measure_validation_loss();
   info_.validation_loss = loss;
-  const bool best = std::isfinite(loss) && (!info_.best_validation_loss || loss < *info_.best_validation_loss);
+  const bool best = !info_.best_validation_loss || loss < *info_.best_validation_loss;
   if (best) {
     info_.best_validation_loss = loss;
     info_.best_step = info_.step;
@@ -310,6 +320,7 @@ void Trainer::record(const Metrics& metrics, const MetricLists& lists) {
 }
 
 void Trainer::save() {
+  require_finite_weights(kWeightAdvice);
   parts_.checkpoints.save(info_, parts_.model, parts_.optimizer, parts_.stream, routing_.state());
   parts_.checkpoints.retain(options_.keep, options_.keep_best ? info_.best_step : 0);
 }

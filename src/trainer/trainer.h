@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "data/batches.h"
 #include "models/language_model.h"
@@ -63,8 +64,9 @@ class Trainer {
   /// Loads the checkpoint of a step, to use its weights.
   CheckpointInfo load(std::int64_t step);
   /// Trains to the end of the plan, or until an interruption; the state is saved either way. Throws Error naming step,
-  /// rows and tensor on a non-finite loss or gradient (unless skipped), for a full disk, and for a loss that jumps once
-  /// more than may be rolled back.
+  /// rows and tensor on a non-finite loss or gradient (unless skipped) or validation loss, naming step and tensor where
+  /// weights that are not finite would be started from or saved, for a full disk, and for a loss that jumps once more
+  /// than may be rolled back.
   Outcome run();
   const CheckpointInfo& info() const { return info_; }
 
@@ -75,6 +77,9 @@ class Trainer {
   void report_step(const Gradients& gradients, const std::vector<nn::PackedTokens>& micro_batches, double factor,
                    const std::array<double, 4>& times);
   void handle_nonfinite(const std::vector<nn::PackedTokens>& micro_batches, const Gradients& gradients);
+  /// `advice`: what to do about weights that are not finite.
+  void require_finite_weights(std::string_view advice);
+  double measure_validation_loss();
   void validate();
   void save();
   void record(const Metrics& metrics, const MetricLists& lists = {});

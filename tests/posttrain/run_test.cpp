@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "base/error.h"
 #include "base/json.h"
 #include "base/random.h"
 #include "checkpoint/safetensors.h"
@@ -104,6 +105,19 @@ TEST_F(BestModel, IsNotWrittenWhereTheLastIsTheBestOrNobodyWantsIt) {
   EXPECT_FALSE(fs::exists(workplace_.path("falling") / "model-best"));
   ASSERT_EQ(run_silently(recipe("unwanted", "other.jsonl", 80, 1e-2, false)), RunOutcome::kCompleted);
   EXPECT_FALSE(fs::exists(workplace_.path("unwanted") / "model-best"));
+}
+
+TEST_F(BestModel, NothingIsWrittenOfWeightsThatTheLastUpdateBroke) {
+  recipe::Recipe broken = recipe("broken", "other.jsonl", 1, 1e-2);
+  broken.stages[0].optimizer.weight_decay = 1e300;  // more than a recipe's text may ask for
+  try {
+    run_silently(broken);
+    FAIL();
+  } catch (const base::Error& error) {
+    EXPECT_THAT(error.what(), testing::AllOf(testing::HasSubstr("step 1: "), testing::HasSubstr("parameter model.")));
+  }
+  EXPECT_FALSE(fs::exists(workplace_.path("broken") / "model"));
+  EXPECT_FALSE(fs::exists(workplace_.path("broken") / "checkpoints"));
 }
 
 TEST(WarmUp, LongerThanTheRunIsSaidAtItsBeginning) {

@@ -109,53 +109,6 @@ TEST(Delayed, TheHostCannotTouchDeviceMemory) {
   EXPECT_DEATH({ *static_cast<volatile float*>(tensor.view().data) = 1.0f; }, "");
 }
 
-/// DeepSeek-V4's hash layers have tables of expert numbers among their parameters.
-class Nonfinite : public testing::TestWithParam<std::string> {
- protected:
-  static std::string norm_name() { return GetParam() == "deepseek_v4" ? "norm.weight" : "model.norm.weight"; }
-  /// A training whose last norm has this value among its weights.
-  std::unique_ptr<Training> training_with(double value) const {
-    auto training = std::make_unique<Training>(cpu_device(), DType::kF32, directory_.path(), 0, GetParam());
-    for (const autograd::Parameter& parameter : training->model->parameters().all()) {
-      if (parameter.spec.name == norm_name()) {
-        std::vector<double> values = tests::read_doubles(training->machine.stream, parameter.value);
-        values[2] = value;
-        tests::write_doubles(training->machine.stream, parameter.value, values);
-      }
-    }
-    return training;
-  }
-
-  tests::TemporaryDirectory directory_;
-};
-
-TEST_P(Nonfinite, StopsNamingStepRowAndTensor) {
-  const auto training = training_with(std::numeric_limits<double>::infinity());
-  try {
-    training->run(false);
-    FAIL();
-  } catch (const base::Error& error) {
-    EXPECT_THAT(error.what(), testing::HasSubstr("step 1"));
-    EXPECT_THAT(error.what(), testing::HasSubstr("parameter " + norm_name() + " (element 2)"));
-    EXPECT_THAT(error.what(), testing::HasSubstr("generated:"));
-  }
-}
-
-TEST_P(Nonfinite, SkippedStepsAreCountedAndChangeNothing) {
-  const auto training = training_with(std::numeric_limits<double>::quiet_NaN());
-  const auto before = tests::read_doubles(training->machine.stream, training->model->parameters().all().front().value);
-  TrainerOptions options = trainer_options();
-  options.skip_nonfinite = true;
-  EXPECT_EQ(training->run(false, options), Outcome::kCompleted);
-  EXPECT_EQ(training->last.skipped_steps, training->plan.steps());
-  EXPECT_EQ(tests::read_doubles(training->machine.stream, training->model->parameters().all().front().value), before);
-  EXPECT_EQ(training->last.best_step, 0) << "no validation loss is the lowest that is not a number";
-  EXPECT_EQ(training->run(true, options), Outcome::kCompleted) << "its checkpoint can be read";
-}
-
-INSTANTIATE_TEST_SUITE_P(Families, Nonfinite, testing::Values("llama_tied", "deepseek_v4"),
-                         [](const auto& test) { return test.param; });
-
 /// A checkpoint, and what is said when it is resumed from.
 class Checkpoint : public testing::Test {
  protected:

@@ -87,7 +87,7 @@ struct Training {
     const std::vector<std::int64_t> saved = resume ? checkpoints.steps() : std::vector<std::int64_t>();
     MetricsFile metrics(metrics_path, "test", saved.empty() ? 0 : saved.back());
     Trainer trainer(
-        {*model, machine.stream, *optimizer, plan, &dataset, checkpoints, metrics, nullptr, progress, interruption},
+        {*model, machine.stream, *optimizer, plan, validation, checkpoints, metrics, nullptr, progress, interruption},
         options);
     if (!saved.empty()) {
       trainer.resume_from(saved.back());
@@ -117,6 +117,7 @@ struct Training {
   tests::Machine machine;
   std::unique_ptr<models::LanguageModel> model;
   data::Dataset dataset;
+  const data::Dataset* validation = &dataset;
   data::BatchPlan plan;
   CheckpointDirectory checkpoints;
   std::filesystem::path metrics_path;
