@@ -3,7 +3,8 @@
 
 namespace flyover::trainer {
 
-/// While one exists, the first SIGINT or SIGTERM is remembered instead of ending the process; a second one ends it.
+/// While one exists, the first SIGINT or SIGTERM is remembered instead of ending the process; a second one of
+/// the same kind ends it.
 class InterruptionWatch {
  public:
   InterruptionWatch();
