@@ -13,6 +13,7 @@
 #include "checkpoint/safetensors.h"
 #include "devices/cpu/device.h"
 #include "devices/reference/device.h"
+#include "models/fp4_experts.h"
 #include "nn/batch.h"
 #include "ops/loss.h"
 #include "support/model_fixture.h"
@@ -127,6 +128,17 @@ class Parity : public testing::TestWithParam<Case> {
   }
 };
 
+/// The model of a case, its weights loaded; experts round where the configuration says that they were trained for FP4.
+std::unique_ptr<LanguageModel> load_model(const checkpoint::ModelDirectory& directory, tensor::Stream& stream) {
+  const base::Json& config = directory.config();
+  auto model = make_model(config, "config.json", checkpoint::stored_names(directory));
+  if (config.value("expert_dtype", "") == "fp4") {
+    round_experts_to_fp4(*model);
+  }
+  checkpoint::load_weights(directory, *model, stream, DType::kF32, autograd::ParameterUse::kTraining);
+  return model;
+}
+
 /// The case's documents and, one behind the other, the stored rows called "<name>" or "<name>.<document>".
 std::vector<std::vector<std::int32_t>> stored_documents(const SafetensorsFile& file) {
   if (file.find("tokens") != nullptr) {
@@ -184,8 +196,7 @@ TEST_P(Parity, LogitsLossAndEveryGradient) {
   const auto expected = SafetensorsFile::open(root / expectations_of(name) / "expected.safetensors");
   tests::Machine machine(make_device(device));
   tensor::Stream& stream = machine.stream;
-  const auto model = make_model(model_directory.config(), "config.json", checkpoint::stored_names(model_directory));
-  checkpoint::load_weights(model_directory, *model, stream, DType::kF32, autograd::ParameterUse::kTraining);
+  const auto model = load_model(model_directory, stream);
 
   const double tolerance = tolerance_of(family, device);
   const auto documents = stored_documents(expected);
@@ -210,17 +221,13 @@ struct LoadedCase {
       : root(tests::repository() / "tests/models/reference" / family / name),
         expected(SafetensorsFile::open(root / "expected.safetensors")),
         machine(make_device(device)),
-        directory(checkpoint::ModelDirectory::open(root)),
-        model(make_model(directory.config(), "config.json", checkpoint::stored_names(directory))),
+        model(load_model(checkpoint::ModelDirectory::open(root), machine.stream)),
         documents(stored_documents(expected)),
-        tolerance(tolerance_of(family, device)) {
-    checkpoint::load_weights(directory, *model, machine.stream, DType::kF32, autograd::ParameterUse::kTraining);
-  }
+        tolerance(tolerance_of(family, device)) {}
 
   std::filesystem::path root;
   SafetensorsFile expected;
   tests::Machine machine;
-  checkpoint::ModelDirectory directory;
   std::unique_ptr<LanguageModel> model;
   std::vector<std::vector<std::int32_t>> documents;
   double tolerance;
@@ -268,7 +275,8 @@ TEST(DeepSeekV4Parity, PredictionOfTheTokenAfterTheNext) {
 }
 
 TEST(DeepSeekV4Parity, TheIndexerLearnsFromItsOwnLossAlone) {
-  for (const char* name : {"csa_dense", "csa_sparse", "all_layer_types", "packed", "mtp", "all_published_ratios"}) {
+  for (const char* name :
+       {"csa_dense", "csa_sparse", "all_layer_types", "packed", "mtp", "all_published_ratios", "fp4"}) {
     for (const std::string& device : devices_to_test()) {
       SCOPED_TRACE(fmt::format("{} on {}", name, device));
       LoadedCase one("deepseek_v4", name, device);

@@ -1,7 +1,11 @@
 """DeepSeek-V4 in plain PyTorch, from a specification of its report and published inference code, not from transformers.
 
-Slow and small: one document, float64, no cache, no quantisation. It is the second opinion on every number that
-make_deepseek_v4_parity.py stores, and the only one on what transformers does not have (the MTP block).
+Slow and small: one document, float64, no cache. It is the second opinion on every number that
+make_deepseek_v4_parity.py stores, and the only one on what transformers does not have (the MTP block, FP4).
+
+Where `config` says `"expert_dtype": "fp4"`, routed experts compute with weights as FP4 holds them, and indexers with
+queries and keys that went through a Hadamard transform and were rounded to FP4; gradients pass the rounding unchanged.
+Nothing else is rounded (the published inference code also rounds activations to FP8).
 
 `weights` maps the published names (`layers.0.attn.wq_a.weight`) to tensors, `config` has the published keys
 (`compress_ratios`, `num_hash_layers`, `qk_rope_head_dim`, `rope_scaling`). Letters: t tokens, n streams, d hidden size,
@@ -17,6 +21,58 @@ from torch.nn.functional import silu, softplus
 def rms_norm(x, epsilon, weight=None):
     normed = x * (x.square().mean(-1, keepdim=True) + epsilon).rsqrt()
     return normed if weight is None else normed * weight
+
+
+FP4_BLOCK = 32  # neighbours in a row that share a scale
+
+
+class RoundedToFp4(torch.autograd.Function):
+    """x as e2m1 with a power of two for every FP4_BLOCK columns, ties to even; the gradient passes straight through."""
+
+    @staticmethod
+    def forward(ctx, x):
+        scale, scaled = scaled_for_fp4(x)
+        # Like a float of one mantissa bit: in steps of half from 0 to 2, of one to 4, of two to 6.
+        step = torch.where(scaled.abs() < 2, 0.5, torch.where(scaled.abs() < 4, 1.0, 2.0)).to(x.dtype)
+        return ((scaled / step).round() * step * scale).view(x.shape)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient
+
+
+def scaled_for_fp4(x):
+    """The scales [..., blocks, 1], 2^ceil(log2(largest / 6)), and x over them [..., blocks, FP4_BLOCK], within 6."""
+    blocks = x.unflatten(-1, (-1, FP4_BLOCK))
+    largest = blocks.abs().amax(-1, keepdim=True).clamp(min=6 * 2.0**-126)
+    mantissa, exponent = torch.frexp(largest / 6)  # the mantissa from a half to one: a power of two has a half
+    scale = torch.ldexp(torch.ones_like(largest), torch.where(mantissa == 0.5, exponent - 1, exponent))
+    return scale, blocks / scale
+
+
+def rounded_to_fp4(x):
+    return RoundedToFp4.apply(x)
+
+
+def fp4_margin(x):
+    """How near an element of x is to a tie, or a block's largest to another scale: the least distance, in scales."""
+    scaled = scaled_for_fp4(x)[1].abs()
+    ties = torch.tensor([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0], dtype=x.dtype)
+    largest = scaled.amax(-1)
+    distances = [(scaled[..., None] - ties).abs(), 6 - largest, largest - 3]
+    return min(distance.min().item() for distance in distances)
+
+
+def hadamard(x):
+    """x [..., c] times the orthonormal Hadamard matrix of Sylvester, c a power of two."""
+    matrix = torch.ones(1, 1, dtype=x.dtype)
+    while len(matrix) < x.shape[-1]:
+        matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)])
+    return x @ matrix * x.shape[-1] ** -0.5
+
+
+def trained_for_fp4(config):
+    return config.get("expert_dtype") == "fp4"
 
 
 def frequencies(config, ratio):
@@ -110,6 +166,8 @@ def index_scores(x, compressed_query, weights, prefix, ratio, inverse_frequencie
     queries = (compressed_query @ weights[prefix + ".wq_b.weight"].T).unflatten(-1, (heads, size))
     queries = rotate(queries, torch.arange(len(x)), inverse_frequencies)
     keys = compress(x, weights, prefix + ".compressor", ratio, inverse_frequencies, config)
+    if trained_for_fp4(config):
+        queries, keys = rounded_to_fp4(hadamard(queries)), rounded_to_fp4(hadamard(keys))
     head_weights = x @ weights[prefix + ".weights_proj.weight"].T * (size * heads) ** -0.5
     scores = torch.einsum("th,thw->tw", head_weights, torch.einsum("thc,wc->thw", queries, keys).relu())
     return scores.masked_fill(~visible_entries(len(x), len(keys), ratio), -math.inf)
@@ -170,11 +228,14 @@ def attention(x, weights, prefix, ratio, config, trace):
     return lowered.flatten(1) @ weights[prefix + ".wo_b.weight"].T
 
 
-def expert(x, weights, prefix, config):
+def expert(x, weights, prefix, config, fp4=False):
     limit = config["swiglu_limit"]
-    gate = (x @ weights[prefix + ".w1.weight"].T).clamp(max=limit)
-    up = (x @ weights[prefix + ".w3.weight"].T).clamp(-limit, limit)
-    return (silu(gate) * up) @ weights[prefix + ".w2.weight"].T
+    w1, w2, w3 = (weights[f"{prefix}.{name}.weight"] for name in ("w1", "w2", "w3"))
+    if fp4:
+        w1, w2, w3 = rounded_to_fp4(w1), rounded_to_fp4(w2), rounded_to_fp4(w3)
+    gate = (x @ w1.T).clamp(max=limit)
+    up = (x @ w3.T).clamp(-limit, limit)
+    return (silu(gate) * up) @ w2.T
 
 
 def mixture(x, tokens, weights, prefix, config, trace):
@@ -191,8 +252,8 @@ def mixture(x, tokens, weights, prefix, config, trace):
     output = expert(x, weights, prefix + ".shared_experts", config)
     for number in range(config["n_routed_experts"]):
         rows, slots = (chosen == number).nonzero(as_tuple=True)
-        routed = expert(x[rows], weights, f"{prefix}.experts.{number}", config) * mixing[rows, slots, None]
-        output = output.index_add(0, rows, routed)
+        routed = expert(x[rows], weights, f"{prefix}.experts.{number}", config, trained_for_fp4(config))
+        output = output.index_add(0, rows, routed * mixing[rows, slots, None])
     return output
 
 

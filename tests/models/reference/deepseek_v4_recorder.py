@@ -2,11 +2,12 @@
 
 import functools
 
+import deepseek_v4_formula as formula
 import moe_parity
 import torch
 from transformers.models.deepseek_v4 import modeling_deepseek_v4 as modeling
 
-KINK = 2e-5  # no pre-activation is nearer than this to the limit of a clamped SwiGLU
+KINK = 2e-5  # no pre-activation is nearer than this to the limit of a clamped SwiGLU, nor a scaled one to a tie of FP4
 RELU_KINK = 1e-4  # nor a product of an indexer's query and key, several times larger, to zero
 
 
@@ -33,13 +34,18 @@ def detach_inputs(indexer, inputs):
 
 
 class Recorder:
-    """A context: what the forward passes inside it did, layer by layer, document after document."""
+    """A context: what the forward passes inside it did, layer by layer, document after document.
 
-    def __init__(self, model: torch.nn.Module):
+    With `fp4`, indexers compute with transformed and rounded queries and keys, which transformers lacks.
+    """
+
+    def __init__(self, model: torch.nn.Module, fp4: bool = False):
         self.model = model
+        self.fp4 = fp4
         self.margins: list[float] = []
         self.kinks: list[torch.Tensor] = []  # gate and up pre-activations, up's made positive
         self.relu_kinks: list[float] = []
+        self.fp4_margins: list[float] = []
         self.divergences: list[torch.Tensor] = []  # per token, with their graph to the indexers' parameters
         self._parts: dict[str, list[torch.Tensor]] = {}
         self._hooks = []
@@ -59,6 +65,8 @@ class Recorder:
             if isinstance(attention.compressor, modeling.DeepseekV4CSACompressor):
                 indexer = attention.compressor.indexer
                 self._hooks.append(indexer.register_forward_pre_hook(detach_inputs))
+                if self.fp4:
+                    self._hooks.append(indexer.scorer.register_forward_pre_hook(self._round_inputs))
                 self._watch(indexer, lambda module, inputs, output, last=last: last.update(best=output[0]))
                 self._watch(indexer.scorer, functools.partial(self._record_scores, last))
         return self
@@ -72,6 +80,13 @@ class Recorder:
 
     def _watch(self, module, hook):
         self._hooks.append(module.register_forward_hook(hook))
+
+    def _round_inputs(self, scorer, inputs):
+        """Before an indexer's scores, after RoPE: its queries [1, t, h, c] and keys [1, w, c] as FP4 holds them."""
+        queries, keys, *others = inputs
+        queries, keys = formula.hadamard(queries), formula.hadamard(keys)
+        self.fp4_margins += [formula.fp4_margin(queries.detach()), formula.fp4_margin(keys.detach())]
+        return formula.rounded_to_fp4(queries), formula.rounded_to_fp4(keys), *others
 
     def _record_gate(self, original, experts, gate_up):
         gate, up = gate_up.detach().chunk(2, dim=-1)
@@ -102,7 +117,9 @@ class Recorder:
             if seen.sum() > topk:
                 ordered = row[seen].sort(descending=True).values
                 self.margins.append((ordered[topk - 1] - ordered[topk]).item())
-        self.relu_kinks += last["products"].masked_select(visible[:, None]).tolist()
+        products = last["products"].masked_select(visible[:, None])
+        # Products of FP4 numbers are exact in float32, zeros too.
+        self.relu_kinks += (products[products > 0] if self.fp4 else products).tolist()
         # Attention over the entries, all heads together, against the indexer's own distribution, token by token.
         attended = output[1][0, :, :, -entries:].detach().sum(0) if entries else scores.detach()
         divergence = []
@@ -134,7 +151,7 @@ class Recorder:
         clamps = self._clamps(limit)
         assert limit > 3 or (clamps > 0).double().mean() > 0.02, "the limit should matter"
         return (min(self.margins, default=1) >= moe_parity.MARGIN and clamps.abs().min() >= KINK
-                and min(self.relu_kinks, default=1) >= RELU_KINK)
+                and min(self.relu_kinks, default=1) >= RELU_KINK and min(self.fp4_margins, default=1) >= KINK)
 
     def summary(self, limit: float) -> dict:
         clamps = self._clamps(limit)

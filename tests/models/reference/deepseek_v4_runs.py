@@ -26,6 +26,14 @@ FAMILY = moe_parity.Family(
 )
 
 
+def round_experts(model: DeepseekV4ForCausalLM) -> None:
+    """To what FP4 holds. Gradients with respect to the rounded weights are, straight-through, those of the weights."""
+    for module in model.modules():
+        if isinstance(module, modeling.DeepseekV4Experts):
+            for parameter in module.parameters():
+                parameter.data = formula.rounded_to_fp4(parameter.data)
+
+
 class MtpBlock(torch.nn.Module):
     """The multi-token-prediction block, which transformers lacks, around a decoder layer of transformers."""
 
@@ -59,7 +67,7 @@ class MtpBlock(torch.nn.Module):
 
 def run_transformers(model: DeepseekV4ForCausalLM, mtp: MtpBlock | None, documents: list) -> tuple[dict, Recorder]:
     """Everything that is stored, under transformers' names."""
-    recorder = Recorder(model)
+    recorder = Recorder(model, formula.trained_for_fp4(model.config.to_dict()))
     with moe_parity.recorded(FAMILY, model) as records, recorder:
         results = parity.compute(model, documents)
         recorder.margins += records.pop("margin")

@@ -25,6 +25,9 @@ first, missing columns are 0, or -1 in `selected`). The case `mtp` adds, for tok
   mtp_loss                [] mean cross-entropy over the targets of all documents, without any coefficient
   mtp_gradient.<name>     d mtp_loss / d parameter; it reaches the main layers, the embedding and the head too
 
+Of the case `fp4`, experts are stored as the masters of a training run and expected with their rounding; the gradients
+are straight-through.
+
 Everything expected is computed in float64 and rounded to float32 once, and agrees with deepseek_v4_formula.py to 1e-9.
 reference.json records the versions, how far transformers' own float32 is, and how far choices are from ties.
 
@@ -36,6 +39,7 @@ import pathlib
 import shutil
 from dataclasses import dataclass
 
+import deepseek_v4_formula as formula
 import deepseek_v4_names as names
 import deepseek_v4_runs as runs
 import moe_parity
@@ -97,6 +101,9 @@ CASES = [
          documents=[17, 11], published=True),
     Case("all_published_ratios", dict(compress_ratios=[0, 4, 128, 4, 0], num_hash_layers=3, index_n_heads=4, index_topk=60,
                                       swiglu_limit=1.5, **FEW_EXPERTS), documents=[264], published=True, brief=True),
+    Case("fp4", dict(compress_ratios=[0, 4, 0], expert_dtype="fp4", hc_mult=2, hidden_size=32, index_head_dim=64,
+                     index_n_heads=4, index_topk=3, moe_intermediate_size=64, n_routed_experts=3, num_hash_layers=1,
+                     swiglu_limit=1.5), documents=[26, 15], published=True),
 ]
 
 BRIEF = ("logits", "loss", "gradient", "indexer_gradient", "indexer_kl")
@@ -220,6 +227,8 @@ def load(directory: pathlib.Path, case: Case, dtype: torch.dtype) -> tuple[Deeps
         assert set(parameters) == set(stored), f"{case.name}: {set(parameters) ^ set(stored)}"
         for name, tensor in stored.items():
             assert torch.equal(parameters[name], tensor.to(parameters[name].dtype)), f"{case.name}: {name} differs"
+    if formula.trained_for_fp4(published):
+        runs.round_experts(model)
     return model, mtp
 
 
