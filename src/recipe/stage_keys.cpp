@@ -247,8 +247,9 @@ const Section& section_of(const LossSpike*) {
       "the second time is the routing.",
       {key(&LossSpike::action,
            {.name = "action",
-            .documentation = "`continue`: nothing. `roll_back`: go on from the last checkpoint, for some steps with "
-                             "anticipatory routing: experts are chosen by the weights of some steps before."}),
+            .documentation = "`continue`: it is reported (`loss_spike` in metrics.jsonl). `roll_back`: go on from the "
+                             "last checkpoint, for some steps with anticipatory routing: experts are chosen by the "
+                             "weights of some steps before."}),
        key(&LossSpike::deviations,
            {.name = "deviations",
             .documentation = "A loss counts as a spike when it is this many standard deviations "

@@ -115,7 +115,7 @@ Outcome Trainer::run() {
   if (!resumed_ && !validation_batches_.empty() && options_.validation_every > 0) {
     // Where it starts from is not a candidate for the best: nothing has been trained yet.
     const double loss = measure_validation_loss();
-    record({{"validation/loss", loss}});
+    record(info_.step, {{"validation/loss", loss}});
     parts_.progress.note(fmt::format("step 0/{}  validation loss {:.4f}", parts_.plan.steps(), loss));
   }
   while (info_.step < parts_.plan.steps()) {
@@ -174,9 +174,6 @@ void Trainer::train_step() {
 }
 
 bool Trainer::roll_back(double loss) {
-  if (!options_.spike.roll_back) {
-    return false;
-  }
   const std::int64_t step = info_.step + 1;
   if (!is_spike(loss, info_.recent_losses, options_.spike)) {
     remember(loss, info_.recent_losses, options_.spike.window);
@@ -184,14 +181,16 @@ bool Trainer::roll_back(double loss) {
   }
   const std::vector<std::int64_t> saved = parts_.checkpoints.steps();
   const bool anticipating = info_.step < info_.anticipatory_end;
-  if (anticipating || saved.empty()) {
+  if (!options_.spike.roll_back || anticipating || saved.empty()) {
     // The run goes on from this loss, so that later ones are compared with it: a lasting shift is one spike.
     if (std::isfinite(loss)) {
       remember(loss, info_.recent_losses, options_.spike.window);
     }
-    record({{"loss_spike", loss}});
-    parts_.progress.note(fmt::format("step {}: the loss jumped to {:.4f}: not rolled back ({})", step, loss,
-                                     anticipating ? "routing is anticipatory" : "no checkpoint yet"));
+    record(step, {{"loss_spike", loss}});
+    const char* reason = !options_.spike.roll_back ? "loss_spike.action is continue"
+                         : anticipating            ? "routing is anticipatory"
+                                                   : "no checkpoint yet";
+    parts_.progress.note(fmt::format("step {}: the loss jumped to {:.4f}: not rolled back ({})", step, loss, reason));
     return false;
   }
   const std::int64_t rollbacks = info_.rollbacks + 1;
@@ -205,7 +204,7 @@ bool Trainer::roll_back(double loss) {
   info_.anticipatory_end = info_.step + options_.spike.anticipatory_steps;
   info_.anticipatory_delay = options_.spike.anticipatory_delay;
   routing_.begin({info_.anticipatory_first, info_.anticipatory_end, info_.anticipatory_delay});
-  parts_.metrics.append(step, {{"loss_spike", loss}, {"rolled_back_to", static_cast<double>(info_.step)}});
+  record(step, {{"loss_spike", loss}, {"rolled_back_to", static_cast<double>(info_.step)}});
   parts_.progress.note(
       fmt::format("step {}: the loss jumped to {:.4f}: going on from step {}, with anticipatory routing up to step {}",
                   step, loss, info_.step, info_.anticipatory_end));
@@ -256,7 +255,7 @@ void Trainer::report_step(const Gradients& gradients, const std::vector<nn::Pack
   if (!lists.empty()) {
     metrics.emplace_back("moe/load_imbalance", load_imbalance(lists));
   }
-  record(metrics, lists);
+  record(info_.step, metrics, lists);
 }
 
 void Trainer::handle_nonfinite(const std::vector<nn::PackedTokens>& micro_batches, const Gradients& gradients) {
@@ -307,15 +306,15 @@ void Trainer::validate() {
     info_.best_validation_loss = loss;
     info_.best_step = info_.step;
   }
-  record({{"validation/loss", loss}});
+  record(info_.step, {{"validation/loss", loss}});
   parts_.progress.note(fmt::format("step {}/{}  validation loss {:.4f}{}", info_.step, parts_.plan.steps(), loss,
                                    best ? " (best)" : ""));
 }
 
-void Trainer::record(const Metrics& metrics, const MetricLists& lists) {
-  parts_.metrics.append(info_.step, metrics, lists);
+void Trainer::record(std::int64_t step, const Metrics& metrics, const MetricLists& lists) {
+  parts_.metrics.append(step, metrics, lists);
   if (parts_.tensorboard != nullptr) {
-    parts_.tensorboard->append(info_.step, metrics, wall_clock());
+    parts_.tensorboard->append(step, metrics, wall_clock());
   }
 }
 

@@ -72,7 +72,7 @@ class Trainer {
 
  private:
   void train_step();
-  /// Goes back to the last checkpoint if the loss of this step is a spike and that is asked for.
+  /// Records the loss of this step if it is a spike, and goes back to the last checkpoint where that is asked for.
   bool roll_back(double loss);
   void report_step(const Gradients& gradients, const std::vector<nn::PackedTokens>& micro_batches, double factor,
                    const std::array<double, 4>& times);
@@ -82,7 +82,7 @@ class Trainer {
   double measure_validation_loss();
   void validate();
   void save();
-  void record(const Metrics& metrics, const MetricLists& lists = {});
+  void record(std::int64_t step, const Metrics& metrics, const MetricLists& lists = {});
 
   TrainerParts parts_;
   TrainerOptions options_;
