@@ -161,20 +161,118 @@ TEST(RollBack, ARunThatIsResumedInAnAnticipatoryPeriodGivesTheSameBits) {
   EXPECT_GE(in_a_period, 1);
 }
 
-/// How often a loss counted as a spike, and how often that was answered by going back.
+/// Steps of a run that saved every one of them, taken again from the checkpoints in its directory.
+class Replay {
+ public:
+  Replay(const std::filesystem::path& directory, TrainerOptions options)
+      : again_(cpu_device(), DType::kBf16, directory, 0, "deepseek_v4"),
+        options_(std::move(options)),
+        routing_(*again_.model, again_.machine.stream, again_.plan, options_.micro_batch_tokens, options_.step) {}
+
+  CheckpointInfo load(std::int64_t step) {
+    return again_.checkpoints.load(
+        step, *again_.model, *again_.optimizer, again_.machine.stream, [&](const CheckpointInfo& info) {
+          routing_.restore({info.anticipatory_first, info.anticipatory_end, info.anticipatory_delay}, info.step);
+          return routing_.state();
+        });
+  }
+  void save(const CheckpointInfo& info) {
+    again_.checkpoints.save(info, *again_.model, *again_.optimizer, again_.machine.stream);
+  }
+  std::vector<std::vector<double>> saved(std::int64_t step) {
+    load(step);
+    return again_.state();
+  }
+  /// After the step that follows checkpoint `step`, where tokens go to the experts that the weights of checkpoint
+  /// `chooser` choose.
+  std::vector<std::vector<double>> after(std::int64_t step, std::int64_t chooser) {
+    models::LanguageModel& model = *again_.model;
+    tensor::Stream& stream = again_.machine.stream;
+    const auto micro_batches =
+        data::micro_batches(again_.dataset, again_.plan.batch(step), options_.micro_batch_tokens);
+    load(chooser);
+    const StepChoices experts = choose_experts(model, stream, micro_batches, options_.step);
+    load(step);
+    const Gradients gradients = compute_gradients(model, stream, micro_batches, options_.step, &experts);
+    again_.optimizer->step(step + 1, optim::learning_rate_factor(options_.schedule, step), gradients.coefficient);
+    update_balance(model, stream, gradients.expert_load, options_.step.auxiliary.bias_update_speed);
+    return again_.state();
+  }
+
+ private:
+  Training again_;
+  TrainerOptions options_;
+  AnticipatoryRouting routing_;
+};
+
+TEST(RollBack, StepsOfTheAnticipatoryPeriodUseTheExpertsThatEarlierWeightsChose) {
+  const tests::TemporaryDirectory directory;
+  const TrainerOptions options = jumpy_options();
+  Training run(cpu_device(), DType::kBf16, directory.path(), 0, "deepseek_v4");
+  ASSERT_EQ(run.run(false, options), Outcome::kCompleted);
+  Replay replay(directory.path(), options);
+  int anticipated = 0;
+  for (std::int64_t step = 1; step < run.plan.steps(); ++step) {
+    const CheckpointInfo info = run.checkpoints.read_info(step + 1);
+    if (info.rollbacks == 0 || step < info.anticipatory_first + 2 || step >= info.anticipatory_first + 6) {
+      EXPECT_EQ(replay.after(step, step), replay.saved(step + 1)) << "step " << step;
+      continue;
+    }
+    const auto expected = replay.saved(step + 1);
+    EXPECT_EQ(replay.after(step, step - 2), expected) << "step " << step;
+    anticipated += replay.after(step, step) != expected ? 1 : 0;
+  }
+  EXPECT_GE(anticipated, 1) << "the weights of two steps choose other experts somewhere";
+}
+
+TEST(RollBack, TheAnticipatoryPeriodEndsAfterItsSteps) {
+  const tests::TemporaryDirectory directory;
+  constexpr std::int64_t kFirst = 2, kEnd = 5, kDelay = 1;
+  TrainerOptions options = jumpy_options();
+  options.spike = {};  // what begins here goes on undisturbed
+  {
+    Training before(cpu_device(), DType::kBf16, directory.path(), kFirst, "deepseek_v4");
+    ASSERT_EQ(before.run(false, options), Outcome::kCompleted);
+  }
+  Training run(cpu_device(), DType::kBf16, directory.path(), 0, "deepseek_v4");
+  Replay replay(directory.path(), options);
+  CheckpointInfo info = replay.load(kFirst);
+  info.data_fingerprint = run.plan.fingerprint();
+  info.rollbacks = 1;
+  info.anticipatory_first = kFirst;
+  info.anticipatory_end = kEnd;
+  info.anticipatory_delay = kDelay;
+  replay.save(info);
+  ASSERT_EQ(run.run(true, options), Outcome::kCompleted);
+  int within = 0, behind = 0;
+  for (std::int64_t step = kFirst; step < run.plan.steps(); ++step) {
+    const bool anticipatory = step >= kFirst + kDelay && step < kEnd;
+    const auto expected = replay.saved(step + 1);
+    EXPECT_EQ(replay.after(step, anticipatory ? step - kDelay : step), expected) << "step " << step;
+    if (anticipatory) {
+      within += replay.after(step, step) != expected ? 1 : 0;
+    } else if (step >= kEnd) {
+      behind += replay.after(step, step - kDelay) != expected ? 1 : 0;
+    }
+  }
+  EXPECT_GE(within, 1) << "the weights of the step before choose other experts somewhere";
+  EXPECT_GE(behind, 1) << "and would do so behind the period";
+}
+
+/// The steps whose losses counted as spikes, and how often that was answered by going back.
 struct Spikes {
-  int seen = 0;
+  std::vector<std::int64_t> steps;
   int rolled_back = 0;
 };
 
 /// A model that does not move sees one sequence six times and then ten times another, with a loss that is higher.
-Spikes spikes_of_a_lasting_shift(std::int64_t checkpoint_every) {
+Spikes spikes_of_a_lasting_shift(std::int64_t checkpoint_every, bool roll_back) {
   const tests::TemporaryDirectory directory;
   Training run(cpu_device(), DType::kF32, directory.path(), 0, "qwen3_moe");
   TrainerOptions options = trainer_options();
   options.step.auxiliary = {};
   options.checkpoint_every = checkpoint_every;
-  options.spike = {.roll_back = true, .deviations = 3.0, .window = 4};
+  options.spike = {.roll_back = roll_back, .deviations = 3.0, .window = 4};
   const auto loss_of = [&](const data::Sequence& sequence) {
     const data::Dataset dataset{.sequences = {sequence}, .source_names = {"one"}, .source_weights = {1.0}};
     const std::vector<std::uint32_t> batch = {0};
@@ -201,21 +299,30 @@ Spikes spikes_of_a_lasting_shift(std::int64_t checkpoint_every) {
   Spikes spikes;
   std::istringstream lines(base::read_file(run.metrics_path));
   for (std::string line; std::getline(lines, line);) {
-    spikes.seen += line.find("\"loss_spike\"") != std::string::npos ? 1 : 0;
-    spikes.rolled_back += line.find("\"rolled_back_to\"") != std::string::npos ? 1 : 0;
+    const base::Json metrics = base::Json::parse(line);
+    if (metrics.contains("loss_spike")) {
+      spikes.steps.push_back(metrics["step"].get<std::int64_t>());
+      spikes.rolled_back += metrics.contains("rolled_back_to") ? 1 : 0;
+    }
   }
   return spikes;
 }
 
 TEST(RollBack, ALastingShiftIsOneSpikeWhereThereIsNothingToGoBackTo) {
-  const Spikes spikes = spikes_of_a_lasting_shift(0);
-  EXPECT_EQ(spikes.seen, 1);
+  const Spikes spikes = spikes_of_a_lasting_shift(0, true);
+  EXPECT_THAT(spikes.steps, ElementsAre(7));
+  EXPECT_EQ(spikes.rolled_back, 0);
+}
+
+TEST(RollBack, ALastingShiftIsOneSpikeWhereTheRunIsToContinue) {
+  const Spikes spikes = spikes_of_a_lasting_shift(1, false);
+  EXPECT_THAT(spikes.steps, ElementsAre(7));
   EXPECT_EQ(spikes.rolled_back, 0);
 }
 
 TEST(RollBack, ALastingShiftIsOneMoreSpikeInTheAnticipatoryPeriodAfterIt) {
-  const Spikes spikes = spikes_of_a_lasting_shift(1);
-  EXPECT_EQ(spikes.seen, 2);
+  const Spikes spikes = spikes_of_a_lasting_shift(1, true);
+  EXPECT_THAT(spikes.steps, ElementsAre(7, 7));
   EXPECT_EQ(spikes.rolled_back, 1);
 }
 
