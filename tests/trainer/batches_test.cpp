@@ -145,40 +145,66 @@ TEST(BatchPlan, FingerprintFollowsDataSeedAndOptions) {
   EXPECT_EQ(prints.size(), 4u);
 }
 
-TEST(MicroBatches, LossAndGradientsDoNotDependOnTheSplit) {
+/// What a step computes: losses, the load of every expert, and the gradient of every parameter.
+struct Computed {
+  trainer::Gradients step;
+  std::vector<std::vector<double>> gradients;
+};
+
+class MicroBatches : public testing::TestWithParam<std::string> {};
+
+TEST_P(MicroBatches, LossesLoadAndGradientsDoNotDependOnTheSplit) {
   const Dataset dataset = dataset_of(12);
   std::vector<std::uint32_t> batch;
   for (std::uint32_t i = 0; i < 12; ++i) {
     batch.push_back(i);
   }
-  std::vector<double> expected;
-  double expected_loss = 0;
-  for (const std::int64_t tokens : {1000, 1, 9, 20}) {
-    tests::Machine machine(devices::reference::make_device());
-    const auto model = tests::tiny_llama(true);
-    model->parameters().allocate(machine.stream, tensor::DType::kF32, autograd::ParameterUse::kTraining);
-    tests::randomise(*model, machine.stream, 0.3, 1);
-    const auto gradients =
-        trainer::compute_gradients(*model, machine.stream, micro_batches(dataset, batch, tokens), {});
-    std::vector<double> found;
+  tests::Machine machine(devices::reference::make_device());
+  const auto model = tests::tiny_model(GetParam());
+  model->parameters().allocate(machine.stream, tensor::DType::kF32, autograd::ParameterUse::kTraining);
+  tests::randomise(*model, machine.stream, 0.3, 1);
+  trainer::StepOptions options;
+  options.auxiliary = {.further_weight = 0.3, .balance_coefficient = 0.1, .indexer_coefficient = 1.0};
+  const auto compute = [&](std::int64_t tokens) {
+    const auto split = micro_batches(dataset, batch, tokens);
+    Computed computed{trainer::compute_gradients(*model, machine.stream, split, options), {}};
     for (const auto& parameter : model->parameters().all()) {
-      const auto values = tests::read_doubles(machine.stream, parameter.gradient);
-      found.insert(found.end(), values.begin(), values.end());
+      computed.gradients.push_back(parameter.gradient.defined()
+                                       ? tests::read_doubles(machine.stream, parameter.gradient)
+                                       : std::vector<double>());
     }
-    if (expected.empty()) {
-      expected = found;
-      expected_loss = gradients.loss;
-      continue;
+    return computed;
+  };
+  const auto expect_near = [](double found, double expected, const std::string& what) {
+    EXPECT_NEAR(found, expected, 1e-6 * std::abs(expected)) << what;
+  };
+  const Computed whole = compute(1000);
+  const bool mixture = model->summary().mixtures > 0;
+  EXPECT_EQ(whole.step.balance_loss > 0, mixture);
+  EXPECT_EQ(whole.step.load.empty(), !mixture);
+  for (const std::int64_t tokens : {1, 9, 20}) {
+    const std::string where = fmt::format("micro-batches of {} tokens", tokens);
+    const Computed split = compute(tokens);
+    expect_near(split.step.loss, whole.step.loss, "loss, " + where);
+    expect_near(split.step.further_loss, whole.step.further_loss, "loss of the token after the next, " + where);
+    expect_near(split.step.balance_loss, whole.step.balance_loss, "balance, " + where);
+    expect_near(split.step.indexer_loss, whole.step.indexer_loss, "indexer, " + where);
+    expect_near(split.step.grad_norm, whole.step.grad_norm, "norm, " + where);
+    EXPECT_EQ(split.step.load, whole.step.load) << where;
+    for (std::size_t i = 0; i < whole.gradients.size(); ++i) {
+      double error = 0, norm = 0;
+      for (std::size_t j = 0; j < whole.gradients[i].size(); ++j) {
+        const double expected = whole.gradients[i][j];
+        error += (split.gradients[i][j] - expected) * (split.gradients[i][j] - expected);
+        norm += expected * expected;
+      }
+      EXPECT_LE(std::sqrt(error), 5e-6 * std::sqrt(norm)) << model->parameters().all()[i].spec.name << ", " << where;
     }
-    double error = 0, norm = 0;
-    for (std::size_t i = 0; i < found.size(); ++i) {
-      error += (found[i] - expected[i]) * (found[i] - expected[i]);
-      norm += expected[i] * expected[i];
-    }
-    EXPECT_LT(std::sqrt(error / norm), 1e-6) << tokens;
-    EXPECT_NEAR(gradients.loss, expected_loss, 1e-6 * expected_loss) << tokens;
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Families, MicroBatches, testing::ValuesIn(tests::families()),
+                         [](const auto& family) { return family.param; });
 
 }  // namespace
 }  // namespace flyover::data

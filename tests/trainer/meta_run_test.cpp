@@ -1,5 +1,5 @@
-// A whole training step of every model family on the device without data, held to formulas of its own. A further family
-// is one more entry in the table.
+// A whole training step on the device without data: of Llamas, held to formulas of their own, and of every model
+// family, held to what the same step does on the device that computes.
 #include <cmath>
 
 #include <gtest/gtest.h>
@@ -7,8 +7,10 @@
 
 #include "devices/cpu/device.h"
 #include "devices/meta/device.h"
+#include "devices/reference/device.h"
 #include "devices/reference/families.h"
 #include "models/language_model.h"
+#include "support/model_fixture.h"
 #include "trainer/memory_plan.h"
 
 namespace flyover::trainer {
@@ -210,8 +212,75 @@ TEST_P(MetaRun, LaunchesTheMatrixProductsThatAreCounted) {
   EXPECT_EQ(stream.read_backs(tensor::ReadBackPurpose::kGradientNorm), 1);
 }
 
-INSTANTIATE_TEST_SUITE_P(Families, MetaRun, testing::ValuesIn(kFamilies),
+INSTANTIATE_TEST_SUITE_P(Llamas, MetaRun, testing::ValuesIn(kFamilies),
                          [](const auto& parameters) { return std::string(parameters.param.name); });
+
+/// What a step launched, by kernel, and the most memory that it held, by kind.
+struct Measured {
+  std::vector<tensor::KernelStatistics> kernels;
+  tensor::MemoryStatistics memory;
+};
+
+struct StepChoice {
+  autograd::RecomputePolicy recompute;
+  optim::OptimizerKind optimizer;
+};
+
+/// A step of two micro-batches with every loss there is.
+Measured measure_step(std::unique_ptr<devices::Device> device, const std::string& family, const StepChoice& choice) {
+  tests::Machine machine(std::move(device));
+  const auto model = tests::tiny_model(family);
+  StepOptions options;
+  options.recompute = choice.recompute;
+  options.auxiliary = {
+      .further_weight = 0.3, .balance_coefficient = 0.1, .indexer_coefficient = 1.0, .bias_update_speed = 1e-3};
+  model->parameters().allocate(machine.stream, DType::kBf16, autograd::ParameterUse::kTraining);
+  tests::randomise(*model, machine.stream, 0.3, 1);
+  const auto optimizer = optim::make_optimizer(
+      machine.stream, model->parameters(),
+      std::vector<optim::ParameterSettings>(model->parameters().all().size(), {1e-3, 0.1}), {choice.optimizer, {}});
+  const Gradients gradients =
+      compute_gradients(*model, machine.stream, {tests::tiny_batch(), tests::tiny_batch()}, options);
+  optimizer->step(1, 1.0, gradients.coefficient);
+  if (gradients.expert_load.defined()) {
+    update_balance(*model, machine.stream, gradients.expert_load, options.auxiliary.bias_update_speed);
+  }
+  machine.stream.synchronize();
+  Measured measured;
+  for (std::size_t i = 0; i < kernels::kKernelCount; ++i) {
+    measured.kernels.push_back(machine.stream.statistics(static_cast<kernels::KernelId>(i)));
+  }
+  measured.memory = machine.allocator.statistics();
+  return measured;
+}
+
+class MetaStep : public testing::TestWithParam<std::string> {};
+
+TEST_P(MetaStep, LaunchesAndHoldsWhatTheSameStepWithDataDoes) {
+  using autograd::RecomputePolicy;
+  using optim::OptimizerKind;
+  for (const StepChoice& choice : {StepChoice{RecomputePolicy::kNone, OptimizerKind::kAdamW},
+                                   {RecomputePolicy::kSelective, OptimizerKind::kMuon},
+                                   {RecomputePolicy::kBlock, OptimizerKind::kMuon}}) {
+    const Measured meta = measure_step(devices::meta::make_device(devices::reference::kernel_table(), 1, "for a test"),
+                                       GetParam(), choice);
+    const Measured real = measure_step(devices::reference::make_device(), GetParam(), choice);
+    std::int64_t launches = 0;
+    for (std::size_t i = 0; i < kernels::kKernelCount; ++i) {
+      const std::string_view name = kernels::kernel_info(static_cast<kernels::KernelId>(i)).name;
+      EXPECT_EQ(meta.kernels[i].launches, real.kernels[i].launches) << name;
+      EXPECT_EQ(meta.kernels[i].cost.flops, real.kernels[i].cost.flops) << name;
+      EXPECT_EQ(meta.kernels[i].cost.bytes, real.kernels[i].cost.bytes) << name;
+      launches += real.kernels[i].launches;
+    }
+    EXPECT_GT(launches, 100);
+    EXPECT_EQ(meta.memory.peak_by_kind, real.memory.peak_by_kind);
+    EXPECT_EQ(meta.memory.peak, real.memory.peak);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, MetaStep, testing::ValuesIn(tests::families()),
+                         [](const auto& parameters) { return parameters.param; });
 
 }  // namespace
 }  // namespace flyover::trainer

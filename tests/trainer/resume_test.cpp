@@ -88,20 +88,30 @@ TEST_P(Resume, ASignalStopsAfterTheStepAndSaves) {
 INSTANTIATE_TEST_SUITE_P(Types, Resume, testing::Values(DType::kF32, DType::kBf16),
                          [](const auto& parameters) { return std::string(kernels::name_of(parameters.param)); });
 
-TEST(Delayed, TrainingGivesTheBitsOfTheReference) {
+class DelayedTraining : public testing::TestWithParam<std::string> {};
+
+TEST_P(DelayedTraining, GivesTheBitsOfTheReference) {
   const tests::TemporaryDirectory directory;
-  std::filesystem::create_directories(directory.path() / "a");
-  Training reference(devices::reference::make_device(), DType::kBf16, directory.path() / "a");
-  reference.run(false);
-  const auto expected = reference.state();
+  const auto trained = [&](std::unique_ptr<devices::Device> device, const std::string& name) {
+    std::filesystem::create_directories(directory.path() / name);
+    Training training(std::move(device), DType::kBf16, directory.path() / name, 4, GetParam());
+    EXPECT_EQ(training.run(false), Outcome::kCompleted);
+    return training.state();
+  };
+  const auto expected = trained(devices::reference::make_device(), "reference");
   for (const std::uint64_t seed : {1u, 2u}) {
-    const auto path = directory.path() / std::to_string(seed);
-    std::filesystem::create_directories(path);
-    Training delayed(devices::delayed::make_device(seed, std::size_t{4} << 30), DType::kBf16, path);
-    delayed.run(false);
-    EXPECT_EQ(delayed.state(), expected) << seed;
+    EXPECT_EQ(trained(devices::delayed::make_device(seed, std::size_t{4} << 30), std::to_string(seed)), expected);
   }
 }
+
+std::vector<std::string> families_and_tied() {
+  std::vector<std::string> result = tests::families();
+  result.emplace_back("llama_tied");
+  return result;
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, DelayedTraining, testing::ValuesIn(families_and_tied()),
+                         [](const auto& family) { return family.param; });
 
 TEST(Delayed, TheHostCannotTouchDeviceMemory) {
   tests::Machine machine(devices::delayed::make_device(1, std::size_t{1} << 30));

@@ -46,7 +46,7 @@ inline data::BatchOptions batch_options(std::int64_t max_steps) {
 }
 
 inline AuxiliaryOptions auxiliary_options() {
-  return {.further_weight = 0.1, .balance_coefficient = 1e-3, .bias_update_speed = 1e-2};
+  return {.further_weight = 0.1, .balance_coefficient = 1e-3, .indexer_coefficient = 1e-2, .bias_update_speed = 1e-2};
 }
 
 inline TrainerOptions trainer_options() {
