@@ -75,15 +75,15 @@ std::unique_ptr<models::LanguageModel> tiny_model(const std::string& variant) {
   return model;
 }
 
-std::unique_ptr<models::LanguageModel> small_model(const std::string& family) {
+std::string small_config(const std::string& family) {
   if (family == "deepseek_v3") {
-    return make(R"({"model_type": "deepseek_v3", "vocab_size": 97, "hidden_size": 72, "intermediate_size": 100,
+    return R"({"model_type": "deepseek_v3", "vocab_size": 97, "hidden_size": 72, "intermediate_size": 100,
       "moe_intermediate_size": 40, "num_hidden_layers": 3, "first_k_dense_replace": 1, "num_attention_heads": 5,
       "q_lora_rank": 24, "kv_lora_rank": 28, "qk_nope_head_dim": 20, "qk_rope_head_dim": 12, "v_head_dim": 18,
       "n_routed_experts": 8, "n_shared_experts": 1, "num_experts_per_tok": 3, "n_group": 4, "topk_group": 2,
       "norm_topk_prob": true, "routed_scaling_factor": 2.5, "rms_norm_eps": 1e-6, "max_position_embeddings": 640,
       "rope_scaling": {"type": "yarn", "factor": 40, "original_max_position_embeddings": 16, "mscale": 1.0,
-      "mscale_all_dim": 1.0}, "num_nextn_predict_layers": 1})");
+      "mscale_all_dim": 1.0}, "num_nextn_predict_layers": 1})";
   }
   if (family == "deepseek_v4" || family == "deepseek_v4_fp4") {
     const bool fp4 = family == "deepseek_v4_fp4";
@@ -101,17 +101,21 @@ std::unique_ptr<models::LanguageModel> small_model(const std::string& family) {
       config["index_head_dim"] = 64;
       config["expert_dtype"] = "fp4";
     }
-    return models::make_model(config, "config.json");
+    return config.dump();
   }
   if (family == "qwen3_moe") {
-    return make(R"({"model_type": "qwen3_moe", "vocab_size": 97, "hidden_size": 72, "intermediate_size": 100,
+    return R"({"model_type": "qwen3_moe", "vocab_size": 97, "hidden_size": 72, "intermediate_size": 100,
       "moe_intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 6, "num_key_value_heads": 2,
       "head_dim": 20, "num_experts": 7, "num_experts_per_tok": 3, "norm_topk_prob": true, "rms_norm_eps": 1e-5,
-      "max_position_embeddings": 512, "tie_word_embeddings": false})");
+      "max_position_embeddings": 512, "tie_word_embeddings": false})";
   }
-  return make(R"({"model_type": "llama", "vocab_size": 97, "hidden_size": 72, "intermediate_size": 100,
+  return R"({"model_type": "llama", "vocab_size": 97, "hidden_size": 72, "intermediate_size": 100,
     "num_hidden_layers": 2, "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 20,
-    "max_position_embeddings": 512, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": false})");
+    "max_position_embeddings": 512, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": false})";
+}
+
+std::unique_ptr<models::LanguageModel> small_model(const std::string& family) {
+  return make(small_config(family));
 }
 
 void write_doubles(tensor::Stream& stream, const tensor::Tensor& tensor, const std::vector<double>& values) {

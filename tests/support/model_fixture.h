@@ -14,7 +14,10 @@ namespace flyover::tests {
 /// The families that tests of all models run on; "deepseek_v4_fp4" is trained for FP4.
 std::vector<std::string> families();
 
-/// A model of a family, large enough for several attention tiles, blocks and odd edges; no storage yet.
+/// The configuration of a model of a family, large enough for several attention tiles, blocks and odd edges.
+std::string small_config(const std::string& family);
+
+/// The model of small_config; no storage yet.
 std::unique_ptr<models::LanguageModel> small_model(const std::string& family);
 inline std::unique_ptr<models::LanguageModel> small_llama() {
   return small_model("llama");
