@@ -47,8 +47,7 @@ void fill_lists(const View& selected, std::int64_t begin, std::int64_t count, st
   for (std::int64_t query = 0; query < count; ++query) {
     std::int64_t place = (begin + query) * limit;
     for (std::int64_t entry = 0; entry < (first + query + 1) / sizes.visibility.ratio; ++entry) {
-      if (sizes.lists == Lists::kAll ||
-          numbers(seed, Part::kLists, first + query).below(static_cast<std::uint64_t>(entry), 2) == 0) {
+      if (sizes.lists == Lists::kAll || some_list_has(seed, first + query, entry)) {
         set_element(selected, place++, static_cast<double>(entry));
       }
     }
@@ -161,6 +160,10 @@ std::string to_string(const SharedSizes& sizes) {
   return fmt::format("{} heads of {}, window {}, ratio {}, ring {}, sink {}, lists {}", sizes.heads, sizes.head_dim,
                      sizes.visibility.window, sizes.visibility.ratio, sizes.visibility.ring, sizes.sink,
                      static_cast<int>(sizes.lists));
+}
+
+bool some_list_has(std::uint64_t seed, std::int64_t position, std::int64_t entry) {
+  return numbers(seed, Part::kLists, position).below(static_cast<std::uint64_t>(entry), 2) == 0;
 }
 
 std::vector<std::uint32_t> bits_of(const ConstView& view, std::int64_t begin, std::int64_t count) {

@@ -34,6 +34,9 @@ struct Request {
   std::int64_t count;
 };
 
+/// Whether the query at this position of a document has an entry among those that Lists::kSome names.
+bool some_list_has(std::uint64_t seed, std::int64_t position, std::int64_t entry);
+
 /// Bits of the rows of some queries: y and log_sum_exp, or the selected entries and their scores.
 struct Rows {
   std::vector<std::uint32_t> first;
