@@ -100,15 +100,31 @@ TEST(House, OnlyTheDevicesTouchTheInsideOfDevices) {
   }
 }
 
+std::size_t lines_of(const fs::path& path) {
+  const std::string text = base::read_file(path);
+  return static_cast<std::size_t>(std::count(text.begin(), text.end(), '\n'));
+}
+
 TEST(House, FilesAreShort) {
   constexpr std::size_t kMostLines = 800;
   for (const char* folder : {"src", "tests", "bench"}) {
     for (const fs::path& path : sources_below(tests::repository() / folder)) {
-      const std::string text = base::read_file(path);
-      const auto lines = static_cast<std::size_t>(std::count(text.begin(), text.end(), '\n'));
-      EXPECT_LE(lines, kMostLines) << path.string();
+      EXPECT_LE(lines_of(path), kMostLines) << path.string();
     }
   }
+}
+
+TEST(House, ModelsReadLikeTheirEquations) {
+  constexpr std::size_t kMostLines = 400;  // header and source together
+  std::size_t families = 0;
+  for (const auto& entry : fs::directory_iterator(tests::repository() / "src" / "models")) {
+    if (entry.is_directory()) {
+      EXPECT_LT(lines_of(entry.path() / "model.h") + lines_of(entry.path() / "model.cpp"), kMostLines)
+          << entry.path().string();
+      ++families;
+    }
+  }
+  EXPECT_GE(families, 4u);
 }
 
 }  // namespace
