@@ -214,6 +214,10 @@ TEST(InspectModel, PrintsThePublishedCountsOfDeepSeekV4ProAndAStepOfIt) {
   const ProcessResult result = run_flyover({"inspect", "model", directory.path().string(), "--threads", "2",
                                             "--sequence-length", "4096", "--micro-batch-tokens", "4096"});
   ASSERT_EQ(result.exit_code, 0) << result.output;
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // which take memory of their own
+  EXPECT_GT(result.peak_memory, 1e6);
+  EXPECT_LT(result.peak_memory, 500e6);
+#endif
   EXPECT_THAT(result.output, HasSubstr("parameters  1,572,997,201,763\n"));
   EXPECT_THAT(result.output, HasSubstr("prediction  25,840,145,979 "));
   EXPECT_THAT(result.output, HasSubstr("active      48,852,402,019 "));

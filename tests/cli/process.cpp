@@ -90,8 +90,10 @@ ProcessResult run_flyover(const std::vector<std::string>& arguments, const Proce
   }
   ::close(pipe_ends[0]);
   int status = 0;
-  ::waitpid(child, &status, 0);
+  struct rusage usage {};
+  ::wait4(child, &status, 0, &usage);
   result.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  result.peak_memory = std::int64_t{usage.ru_maxrss} * 1024;
   result.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
   return result;
 }

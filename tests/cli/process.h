@@ -9,9 +9,10 @@
 namespace flyover::tests {
 
 struct ProcessResult {
-  int exit_code = 0;   ///< -1 where a signal ended it
-  int signal = 0;      ///< that ended it, or 0
-  std::string output;  ///< standard output and error together
+  int exit_code = 0;             ///< -1 where a signal ended it
+  int signal = 0;                ///< that ended it, or 0
+  std::string output;            ///< standard output and error together
+  std::int64_t peak_memory = 0;  ///< bytes that were resident at the most
 };
 
 /// What may be done to the child.
