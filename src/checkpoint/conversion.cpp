@@ -323,6 +323,9 @@ void copy_bytes(const SourceRows& rows, WeightPart part, const PieceWriter& writ
       fp8_scales ? bytes_of(tensor) : row_bytes(tensor, matrix_shape(rows.weight.shape()).rows, rows.first, rows.count);
   for (std::size_t begin = 0; begin < bytes.size(); begin += kPiece) {
     const auto piece = bytes.subspan(begin, std::min(kPiece, bytes.size() - begin));
+    if (part == WeightPart::kElements) {
+      check_finite(tensor, piece);
+    }
     write(piece);
     tensor.file->release(piece);
   }

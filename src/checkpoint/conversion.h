@@ -74,7 +74,8 @@ bool loses_scales(const ConvertedWeight& weight);
 std::optional<RememberedScales> lost_scales(const ConvertedWeight& weight, std::int64_t most);
 
 /// Writes one of them. Bytes that need not change are copied; otherwise values go through f32. Holds some rows at a
-/// time and gives back the memory behind what was read. Throws Error as read_rows and write_part do.
+/// time and gives back the memory behind what was read. Throws Error as read_rows and write_part do,
+/// and as check_finite does where it copies.
 void write_converted(const ConvertedWeight& weight, WeightPart part, const PieceWriter& write);
 
 }  // namespace flyover::checkpoint

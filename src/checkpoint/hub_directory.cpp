@@ -171,12 +171,32 @@ void release(const ModelTensor& tensor) {
   tensor.file->release(bytes_of(tensor));
 }
 
+void check_finite(const ModelTensor& tensor, std::span<const std::byte> part) {
+  const TensorEntry& entry = *tensor.entry;
+  const std::optional<std::size_t> index = first_non_finite(entry.dtype, part);
+  if (!index.has_value()) {
+    return;
+  }
+  const auto before = static_cast<std::size_t>(part.data() - bytes_of(tensor).data()) / size_of(entry.dtype);
+  auto rest = static_cast<std::int64_t>(before + *index);
+  std::vector<std::int64_t> place(entry.shape.size());
+  for (std::size_t axis = place.size(); axis-- > 0;) {
+    place[axis] = rest % entry.shape[axis];
+    rest /= entry.shape[axis];
+  }
+  base::fail(
+      "{}: the tensor {}: element {} is NaN, infinite or too large for f32; the file is damaged or its training went "
+      "wrong, take an intact one",
+      tensor.file->path().string(), quote(entry.name), format_shape(place));
+}
+
 void read_elements(const ModelTensor& tensor, kernels::DType to, std::span<std::byte> destination) {
   try {
     convert_elements(tensor.entry->dtype, bytes_of(tensor), to, destination);
   } catch (const base::Error& error) {
     base::fail("{}: the tensor {}: {}", tensor.file->path().string(), quote(tensor.entry->name), error.what());
   }
+  check_finite(tensor, bytes_of(tensor));
 }
 
 }  // namespace flyover::checkpoint

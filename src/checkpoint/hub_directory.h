@@ -56,8 +56,12 @@ std::span<const std::byte> bytes_of(const ModelTensor& tensor);
 /// Gives back the memory behind them until they are touched again.
 void release(const ModelTensor& tensor);
 
+/// Throws Error naming file, tensor and element unless the elements in these bytes, a part of bytes_of(tensor), are
+/// finite (see first_non_finite).
+void check_finite(const ModelTensor& tensor, std::span<const std::byte> part);
+
 /// A tensor's elements as f32 or bf16 (see convert_elements); `destination` has the elements' exact size. Throws Error
-/// naming file and tensor for a type that cannot be converted.
+/// naming file and tensor for a type that cannot be converted, and as check_finite does.
 void read_elements(const ModelTensor& tensor, kernels::DType to, std::span<std::byte> destination);
 
 }  // namespace flyover::checkpoint

@@ -85,12 +85,16 @@ models::StoredNames stored_names(const ModelDirectory& directory) {
 
 void check_weights(const ModelDirectory& directory, const models::LanguageModel& model,
                    std::int64_t stored_vocabulary) {
-  match_weights(directory, model, stored_vocabulary);
+  for (const MatchedSlice& match : match_weights(directory, model, stored_vocabulary)) {
+    if (match.parameter->spec.storage != autograd::ParameterStorage::kIndices) {
+      check_values(match.weight);
+    }
+  }
 }
 
 void load_weights(const ModelDirectory& directory, models::LanguageModel& model, tensor::Stream& stream, DType compute,
                   autograd::ParameterUse use, std::int64_t stored_vocabulary) {
-  // Everything is checked before memory is taken.
+  // All but the values is checked before memory is taken.
   const std::vector<MatchedSlice> matched = match_weights(directory, model, stored_vocabulary);
   model.parameters().allocate(stream, compute, use);
   for (const MatchedSlice& match : matched) {

@@ -116,6 +116,23 @@ void check_scales(const StoredWeight& weight) {
   release(*weight.scales);
 }
 
+void check_values(const StoredWeight& weight) {
+  if (weight.format == WeightFormat::kPlain) {
+    check_finite(*weight.elements, bytes_of(*weight.elements));
+  } else {
+    constexpr std::int64_t kPiece = 128;
+    const MatrixShape matrix = matrix_shape(weight.shape());
+    std::vector<float> values;
+    for (std::int64_t row = 0; row < matrix.rows; row += kPiece) {
+      const std::int64_t count = std::min(kPiece, matrix.rows - row);
+      values.resize(static_cast<std::size_t>(count * matrix.columns));
+      read_rows(weight, row, count, values);
+    }
+    release(*weight.scales);
+  }
+  release(*weight.elements);
+}
+
 void read_rows(const StoredWeight& weight, std::int64_t first, std::int64_t count, std::span<float> values) {
   const MatrixShape matrix = matrix_shape(weight.shape());
   base::check(first >= 0 && count >= 0 && first + count <= matrix.rows &&
@@ -123,16 +140,16 @@ void read_rows(const StoredWeight& weight, std::int64_t first, std::int64_t coun
               "rows {} + {} of {} x {} into {} values", first, count, matrix.rows, matrix.columns, values.size());
   if (weight.format == WeightFormat::kPlain) {
     const auto row_bytes = static_cast<std::size_t>(matrix.columns) * size_of(weight.elements->entry->dtype);
+    const auto bytes =
+        bytes_of(*weight.elements)
+            .subspan(static_cast<std::size_t>(first) * row_bytes, static_cast<std::size_t>(count) * row_bytes);
     try {
-      convert_elements(
-          weight.elements->entry->dtype,
-          bytes_of(*weight.elements)
-              .subspan(static_cast<std::size_t>(first) * row_bytes, static_cast<std::size_t>(count) * row_bytes),
-          DType::kF32, std::as_writable_bytes(values));
+      convert_elements(weight.elements->entry->dtype, bytes, DType::kF32, std::as_writable_bytes(values));
     } catch (const base::Error& error) {
       base::fail("{}: the tensor {}: {}", weight.elements->file->path().string(), quote(weight.elements->entry->name),
                  error.what());
     }
+    check_finite(*weight.elements, bytes);
     return;
   }
   for (std::int64_t row = 0; row < count;) {

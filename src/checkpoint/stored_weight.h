@@ -42,9 +42,12 @@ std::string scale_name(std::string_view weight);
 /// no memory behind the scales.
 void check_scales(const StoredWeight& weight);
 
+/// Throws the Error that read_rows would throw for any of its rows. Keeps no memory behind the weight.
+void check_values(const StoredWeight& weight);
+
 /// Rows [first, first + count) of the weight seen as a matrix with its last axis as columns (a vector: one column), as
-/// f32: see dequantise and convert_elements. Throws Error naming file, tensor and block if a code is NaN or a value
-/// does not fit f32, and for plain types that are no floats.
+/// f32: see dequantise and convert_elements. Throws Error naming file, tensor and block or element if a value is not
+/// finite or does not fit f32, and for plain types that are no floats.
 void read_rows(const StoredWeight& weight, std::int64_t first, std::int64_t count, std::span<float> values);
 
 /// Rows and columns of a weight seen as one matrix, and how many rows each of its matrices has.

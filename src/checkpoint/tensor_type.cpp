@@ -1,5 +1,6 @@
 #include "checkpoint/tensor_type.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cmath>
@@ -102,6 +103,33 @@ void convert_each(std::span<const std::byte> source, std::span<std::byte> destin
   }
 }
 
+/// The first element whose bits without the sign are `limit` or more. Magnitudes are ordered as these numbers, with
+/// infinity and NaN above them.
+template <typename Bits>
+std::optional<std::size_t> first_from(Bits limit, std::span<const std::byte> elements) {
+  constexpr std::size_t kBlock = 4096;
+  const std::size_t count = elements.size() / sizeof(Bits);
+  const auto is_hit = [&](std::size_t index) {
+    Bits bits;
+    std::memcpy(&bits, elements.data() + index * sizeof(Bits), sizeof(Bits));
+    return static_cast<Bits>(bits & (static_cast<Bits>(-1) >> 1)) >= limit;
+  };
+  for (std::size_t begin = 0; begin < count; begin += kBlock) {
+    const std::size_t end = std::min(begin + kBlock, count);
+    // Not left early, so that it becomes vector code.
+    Bits hits = 0;
+    for (std::size_t i = begin; i < end; ++i) {
+      hits = static_cast<Bits>(hits | static_cast<Bits>(is_hit(i)));
+    }
+    for (std::size_t i = begin; hits != 0 && i < end; ++i) {
+      if (is_hit(i)) {
+        return i;
+      }
+    }
+  }
+  return std::nullopt;
+}
+
 void copy(std::span<const std::byte> source, std::span<std::byte> destination) {
   if (!source.empty()) {
     std::memcpy(destination.data(), source.data(), source.size());
@@ -179,6 +207,23 @@ std::string format_shape(std::span<const std::int64_t> shape) {
     text += fmt::format("{}{}", text.size() > 1 ? ", " : "", size);
   }
   return text + "]";
+}
+
+std::optional<std::size_t> first_non_finite(TensorType type, std::span<const std::byte> elements) {
+  switch (type) {
+    case TensorType::kF64:
+      return first_from<std::uint64_t>(0x47EFFFFFF0000000u, elements);  // the least that rounds to infinity in f32
+    case TensorType::kF32:
+      return first_from<std::uint32_t>(0x7F800000u, elements);
+    case TensorType::kF16:
+      return first_from<std::uint16_t>(0x7C00u, elements);
+    case TensorType::kBf16:
+      return first_from<std::uint16_t>(0x7F80u, elements);
+    case TensorType::kF8E4M3:
+      return first_from<std::uint8_t>(0x7Fu, elements);
+    default:
+      return std::nullopt;
+  }
 }
 
 void convert_elements(TensorType from, std::span<const std::byte> source, DType to, std::span<std::byte> destination) {

@@ -54,6 +54,10 @@ std::optional<std::uint64_t> tensor_bytes(TensorType type, std::span<const std::
 /// "[3, 576]".
 std::string format_shape(std::span<const std::int64_t> shape);
 
+/// The index of the first of these elements (of any alignment) that is NaN, infinite or too large for f32; nothing if
+/// there is none, and for types that are neither F64, F32, F16, BF16 nor F8_E4M3.
+std::optional<std::size_t> first_non_finite(TensorType type, std::span<const std::byte> elements);
+
 /// Elements of a file (F32, BF16, F16, F64; little-endian, of any alignment) as f32 or bf16, rounded once to the
 /// nearest, ties to even; too large ones become infinite, NaNs stay NaN. Throws Error for any other pair of types.
 /// The spans hold the same number of elements and do not overlap.

@@ -6,6 +6,7 @@
 #include <fmt/core.h>
 
 #include "base/error.h"
+#include "checkpoint/json_events.h"
 #include "checkpoint/tensor_consumer.h"
 
 namespace flyover::checkpoint {
@@ -94,39 +95,25 @@ std::vector<MatchedSlice> match_weights(const ModelDirectory& directory, const m
   return matched;
 }
 
-namespace {
-
-/// Throws Error for a table in which every row names an index twice, as in one that was never filled. Single rows may:
-/// nothing says that published tables have none, for tokens that no text has.
-void check_filled(std::string_view name, std::span<const std::int32_t> indices, std::int64_t row_length) {
-  const auto width = static_cast<std::size_t>(row_length);
-  std::vector<std::int32_t> row(width);
-  for (std::size_t begin = 0; begin + width <= indices.size(); begin += width) {
-    std::copy_n(indices.begin() + static_cast<std::ptrdiff_t>(begin), width, row.begin());
-    std::sort(row.begin(), row.end());
-    if (std::adjacent_find(row.begin(), row.end()) == row.end()) {
-      return;
-    }
-  }
-  base::fail(
-      "{}: every row has an index twice, expected {} different ones; whoever wrote this file did not fill or keep "
-      "the table, take it from the original checkpoint",
-      name, row_length);
-}
-
-}  // namespace
-
 std::vector<std::int32_t> read_indices(const MatchedSlice& match) {
   const CheckpointSlice& slice = *match.slice;
-  const std::span<const std::byte> bytes = bytes_of(*match.weight.elements);
-  const TensorType type = match.weight.elements->entry->dtype;
+  const ModelTensor& tensor = *match.weight.elements;
+  const std::span<const std::byte> bytes = bytes_of(tensor);
+  const TensorType type = tensor.entry->dtype;
   const bool wide = type == TensorType::kI64;
-  base::require(wide || type == TensorType::kI32, "{}: is {}, expected I64 or I32", slice.name, name_of(type));
+  base::check(wide || type == TensorType::kI32, "{}: indices of type {}", slice.name, name_of(type));
   const std::int64_t limit = match.parameter->spec.index_limit;
-  const std::size_t stored = bytes.size() / (wide ? sizeof(std::int64_t) : sizeof(std::int32_t));
+  const auto width = static_cast<std::size_t>(slice.shape[1]);
+  const std::size_t stored = bytes.size() / size_of(type);
   base::check(stored > 0 && stored <= static_cast<std::size_t>(slice.shape.elements()), "{}: {} stored indices",
               slice.name, stored);
   std::vector<std::int32_t> result(static_cast<std::size_t>(slice.shape.elements()));
+  const auto fail = [&](std::size_t index, std::int64_t expert, std::string_view expected) {
+    base::fail(
+        "{}: the tensor {}: the row of token {} names the expert {}{}; whoever wrote this file did not fill or keep "
+        "the table, take it from the original checkpoint",
+        tensor.file->path().string(), quote(slice.name), index / width, expert, expected);
+  };
   for (std::size_t i = 0; i < stored; ++i) {
     std::int64_t value = 0;
     if (wide) {
@@ -136,11 +123,16 @@ std::vector<std::int32_t> read_indices(const MatchedSlice& match) {
       std::memcpy(&narrow, bytes.data() + i * sizeof(narrow), sizeof(narrow));
       value = narrow;
     }
-    base::require(value >= 0 && value < limit, "{}: element {} is {}, expected an index from 0 to {}", slice.name, i,
-                  value, limit - 1);
-    result[i] = static_cast<std::int32_t>(value);
+    if (value < 0 || value >= limit) {
+      fail(i, value, fmt::format(", expected 0 to {}", limit - 1));
+    }
+    const auto row = result.begin() + static_cast<std::ptrdiff_t>(i - i % width);
+    const auto place = result.begin() + static_cast<std::ptrdiff_t>(i);
+    if (std::find(row, place, value) != place) {
+      fail(i, value, fmt::format(" twice, expected {} different ones", width));
+    }
+    *place = static_cast<std::int32_t>(value);
   }
-  check_filled(slice.name, std::span(result).first(stored), slice.shape[1]);
   for (std::size_t i = stored; i < result.size(); ++i) {
     result[i] = result[i - stored];
   }

@@ -28,8 +28,9 @@ struct MatchedSlice {
 std::vector<MatchedSlice> match_weights(const ModelDirectory& directory, const models::LanguageModel& model,
                                         std::int64_t stored_vocabulary = 0);
 
-/// A table of indices, which files hold as I64 or I32; where the vocabulary grows, its new rows repeat the stored ones
-/// from the first. Throws Error for any other type, for indices out of range and for a row with one of them twice.
+/// A table of each token's experts, which files hold as I64 or I32; where the vocabulary grows, its new rows repeat the
+/// stored ones from the first. Throws Error naming file, tensor, token and expert for one that is out of range or twice
+/// in a row.
 std::vector<std::int32_t> read_indices(const MatchedSlice& match);
 
 /// The name of the embedding or the output layer if `name` is a copy of it that some checkpoints of DeepSeek keep with

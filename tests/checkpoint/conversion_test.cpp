@@ -2,7 +2,10 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstring>
 #include <limits>
+#include <span>
+#include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -220,6 +223,40 @@ TEST(Conversion, DifferentElementCountsAreABug) {
   EXPECT_THROW(convert_elements(TensorType::kF32, source, DType::kF32, destination), base::InternalError);
   EXPECT_THROW(convert_elements(DType::kF32, source, TensorType::kF16, std::span(destination).first(3)),
                base::InternalError);
+}
+
+/// Whether one element with these bits, somewhere among zeros, is found there.
+template <typename Bits>
+bool is_found(TensorType type, Bits bits) {
+  constexpr std::size_t kCount = 5000, kPlace = 4099;  // in the second block, not at a multiple of a vector
+  std::vector<std::byte> elements(1 + kCount * sizeof(Bits));
+  std::memcpy(elements.data() + 1 + kPlace * sizeof(Bits), &bits, sizeof(bits));
+  const auto found = first_non_finite(type, std::span(elements).subspan(1));
+  EXPECT_TRUE(!found.has_value() || *found == kPlace);
+  return found.has_value();
+}
+
+TEST(FirstNonFinite, IsWhatF32DoesNotHoldAsANumber) {
+  for (std::uint32_t bits = 0; bits < 0x10000u; bits += 7) {
+    const auto half = static_cast<std::uint16_t>(bits);
+    ASSERT_EQ(is_found(TensorType::kF16, half), !std::isfinite(value_of(bits, kHalf))) << bits;
+    ASSERT_EQ(is_found(TensorType::kBf16, half), !std::isfinite(value_of(bits, kBfloat))) << bits;
+  }
+  const double largest = std::numeric_limits<float>::max(), half_step = std::ldexp(1.0, 127 - 24);
+  const double infinity = std::numeric_limits<double>::infinity();
+  for (const double value : {0.0, 1.0, largest, std::nextafter(largest + half_step, 0.0), largest + half_step, infinity,
+                             std::numeric_limits<double>::quiet_NaN(), 1e300}) {
+    for (const double sign : {1.0, -1.0}) {
+      const double both = sign * value;
+      const auto single = static_cast<float>(both);
+      EXPECT_EQ(is_found(TensorType::kF64, std::bit_cast<std::uint64_t>(both)), !std::isfinite(single)) << both;
+      EXPECT_EQ(is_found(TensorType::kF32, std::bit_cast<std::uint32_t>(single)), !std::isfinite(single)) << both;
+    }
+  }
+  for (int code = 0; code < 256; ++code) {
+    EXPECT_EQ(is_found(TensorType::kF8E4M3, static_cast<std::uint8_t>(code)), code == 0x7F || code == 0xFF) << code;
+  }
+  EXPECT_FALSE(is_found(TensorType::kI64, std::uint64_t{0x7FFFFFFFFFFFFFFF}));
 }
 
 TEST(TensorTypes, EveryTypeHasItsNameAndSize) {

@@ -301,12 +301,24 @@ TEST_F(Convert, AValueThatCannotBeStoredIsAnErrorThatLeavesNothing) {
   write_handmade(at("bad"), model, false, base::read_file(at("bf16") / "config.json"));
   const std::size_t before = entries();
   EXPECT_THAT(message_of([&] { convert("bad", "out", ConvertTo::kFp4); }),
-              AllOf(HasSubstr("\"layers.1.ffn.experts.3.w1.weight\""), HasSubstr("block [9, 2]"), HasSubstr("FP4")));
+              AllOf(HasSubstr("\"layers.1.ffn.experts.3.w1.weight\""), HasSubstr("element [9, 70]")));
   EXPECT_EQ(entries(), before);
   ConvertRequest sharded = request("bad", "out", ConvertTo::kFp4);
   sharded.max_shard_bytes = 20'000;
   EXPECT_THAT(message_of([&] { convert_model(sharded); }),
-              AllOf(HasSubstr("block [9, 2]"), HasSubstr("finished and kept in")));
+              AllOf(HasSubstr("element [9, 70]"), HasSubstr("finished and kept in")));
+}
+
+TEST_F(Convert, WhatIsCopiedMustBeFiniteAsWell) {
+  const auto message = [&](const std::string& name, const std::string& value) {
+    HandmadeModel model = quantised_model(23);
+    model.at(name).bytes.replace(0, value.size(), value);
+    write_handmade(at("bad"), model);
+    return message_of([&] { convert("bad", "out", ConvertTo::kFp4); });
+  };
+  EXPECT_THAT(message("embed.weight", "\x80\xFF"), HasSubstr("\"embed.weight\": element [0, 0] is NaN, infinite"));
+  EXPECT_THAT(message("layers.0.attn.wq_a.weight", "\x7F"), HasSubstr("\"layers.0.attn.wq_a.weight\": element [0, 0]"));
+  EXPECT_FALSE(fs::exists(at("out")));
 }
 
 TEST_F(Convert, WhatTheFamilyOrTheDirectoryDoesNotAllowIsSaid) {

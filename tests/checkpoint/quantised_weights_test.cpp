@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <functional>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -176,12 +177,33 @@ TEST_F(QuantisedWeights, AnNanScaleIsNamedWithItsBlock) {
               AllOf(HasSubstr("\"layers.0.attn.wq_a.scale\""), HasSubstr("block [0, 1]"), HasSubstr("scale -1")));
 }
 
-TEST_F(QuantisedWeights, AnNanCodeIsNamedWithItsBlockWhenItIsRead) {
-  HandmadeModel model = quantised_model(3);
-  model.at(kProjection + ".weight").bytes[2 * 160 + 140] = '\x7F';
-  write_handmade(model_path(), model);
-  EXPECT_THAT(message_of([&] { LoadedModel(model_path(), tensor::DType::kF32, ParameterUse::kInference); }),
-              AllOf(HasSubstr("\"layers.0.attn.wq_a.weight\""), HasSubstr("block [0, 1]"), HasSubstr("NaN")));
+TEST_F(QuantisedWeights, AValueThatIsNotFiniteIsNamedWhenItIsCheckedAndWhenItIsLoaded) {
+  const auto expect_refused = [&](const std::function<void(HandmadeModel&)>& change, const auto& expected) {
+    HandmadeModel model = quantised_model(3);
+    change(model);
+    write_handmade(model_path(), model);
+    for (const tensor::DType dtype : {tensor::DType::kF32, tensor::DType::kBf16}) {
+      EXPECT_THAT(message_of([&] { LoadedModel(model_path(), dtype, ParameterUse::kInference); }), expected);
+    }
+    const ModelDirectory directory = ModelDirectory::open(model_path());
+    const auto bare = models::make_model(directory.config(), "config.json", stored_names(directory));
+    EXPECT_THAT(message_of([&] { check_weights(directory, *bare); }), expected);
+  };
+  const auto put = [](const std::string& name, std::size_t byte, const std::string& value) {
+    return [=](HandmadeModel& model) { model.at(name).bytes.replace(byte, value.size(), value); };
+  };
+  const std::string file = (model_path() / "model.safetensors").string();
+  for (const char* code : {"\x7F", "\xFF"}) {
+    expect_refused(put(kProjection + ".weight", 2 * 160 + 140, code),
+                   AllOf(HasSubstr(file), HasSubstr("\"layers.0.attn.wq_a.weight\""), HasSubstr("block [0, 1]"),
+                         HasSubstr("NaN")));
+  }
+  for (const char* value : {"\x80\x7F", "\x80\xFF", "\xC0\x7F"}) {  // infinities and a NaN in BF16
+    expect_refused(put("embed.weight", 2 * (160 * 7 + 30), value),
+                   HasSubstr(file + ": the tensor \"embed.weight\": element [7, 30] is NaN, infinite"));
+  }
+  expect_refused(put("layers.1.attn.attn_sink", 4 * 3, std::string("\0\0\x80\x7F", 4)),
+                 HasSubstr(file + ": the tensor \"layers.1.attn.attn_sink\": element [3] is NaN, infinite"));
 }
 
 TEST_F(QuantisedWeights, ExpertsMissingFromAShardAreListed) {
@@ -225,24 +247,17 @@ TEST_F(QuantisedWeights, PublishedNamesMayAllBeginWithModel) {
 TEST_F(QuantisedWeights, AHashTableMustBeThereAndNameExperts) {
   EXPECT_THAT(message_with([](HandmadeModel& model) { model.erase("layers.0.ffn.gate.tid2eid"); }),
               HasSubstr("1 tensor missing: \"layers.0.ffn.gate.tid2eid\""));
-  for (const char id : {'\x05', '\xFF'}) {
-    EXPECT_THAT(
-        message_with([&](HandmadeModel& model) {
-          model.at("layers.0.ffn.gate.tid2eid").bytes.replace(8 * 9, 8, std::string(8, id == '\x05' ? '\0' : id));
-          model.at("layers.0.ffn.gate.tid2eid").bytes[8 * 9] = id;
-        }),
-        AllOf(HasSubstr("layers.0.ffn.gate.tid2eid: element 9 is"), HasSubstr("from 0 to 4")));
-  }
-}
-
-TEST_F(QuantisedWeights, AHashTableThatWasNeverFilledIsRefused) {
-  const auto message = [&](std::size_t rows) {
+  const std::string tensor =
+      (model_path() / "model.safetensors").string() + ": the tensor \"layers.0.ffn.gate.tid2eid\"";
+  const auto message = [&](std::size_t element, std::int64_t expert) {  // instead of that element of [40, 2]
     return message_with([&](HandmadeModel& model) {
-      model.at("layers.0.ffn.gate.tid2eid").bytes.replace(0, 16 * rows, std::string(16 * rows, '\0'));
+      std::memcpy(model.at("layers.0.ffn.gate.tid2eid").bytes.data() + 8 * element, &expert, sizeof(expert));
     });
   };
-  EXPECT_EQ(message(39), "no error") << "the last row of 40 has two experts";
-  EXPECT_THAT(message(40), HasSubstr("layers.0.ffn.gate.tid2eid: every row has an index twice, expected 2 different"));
+  EXPECT_THAT(message(9, 5), HasSubstr(tensor + ": the row of token 4 names the expert 5, expected 0 to 4"));
+  EXPECT_THAT(message(9, -1), HasSubstr(tensor + ": the row of token 4 names the expert -1, expected 0 to 4"));
+  EXPECT_THAT(message(9, 3), HasSubstr(tensor + ": the row of token 4 names the expert 3 twice, expected 2 different"));
+  EXPECT_EQ(message(9, 2), "no error");
 }
 
 TEST_F(QuantisedWeights, AreWrittenBackByteForByteAsTheyWere) {

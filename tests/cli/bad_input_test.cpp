@@ -91,6 +91,24 @@ TEST_F(BadInput, WeightsOfATypeThatIsNoFloat) {
                                  "Use a version of the model"});
 }
 
+TEST_F(BadInput, WeightsThatAreNotFinite) {
+  std::string weights = base::read_file(model_ / "model.safetensors");
+  weights.replace(weights.size() - 2, 2, "\xC0\x7F");  // NaN in BF16
+  write_file(model_ / "model.safetensors", weights);
+  expect_refused(recipe_text(), {(model_ / "model.safetensors").string(), "the tensor \"", "is NaN, infinite"});
+  for (const std::vector<std::string>& arguments :
+       {std::vector<std::string>{"inspect", "logits", "--model", model_.string(), "--tokens", "1,2", "--out",
+                                 (work_.path() / "out.safetensors").string()},
+        {"generate", "--model", model_.string(), "--prompt", "One"},
+        {"convert", model_.string(), (work_.path() / "converted").string()}}) {
+    const ProcessResult result = run_flyover(arguments);
+    EXPECT_EQ(result.exit_code, 2) << result.output;
+    EXPECT_THAT(result.output, HasSubstr("is NaN, infinite")) << arguments.front();
+  }
+  EXPECT_FALSE(fs::exists(work_.path() / "out.safetensors"));
+  EXPECT_FALSE(fs::exists(work_.path() / "converted"));
+}
+
 TEST_F(BadInput, Evaluate) {
   expect_refused(recipe_text() + "evaluate: [{generate: quickstart_instruction}]\n",
                  {"evaluate[0].generate", "there is no generator \"quickstart_instruction\"",
