@@ -54,6 +54,28 @@ TEST(DeepSeekV4Config, IndexersTrainedForFp4NeedHeadsThatItCanHold) {
   EXPECT_THAT(message_of(R"({"expert_dtype": 4})"), HasSubstr("expert_dtype"));
 }
 
+TEST(DeepSeekV4Config, WeightsThatAreQuantisedInAnotherWayAreNamed) {
+  EXPECT_EQ(message_of(R"({"expert_dtype": null, "quantization_config": null})"), "no error");
+  EXPECT_EQ(message_of(R"({"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128],
+                          "fmt": "e4m3"}})"),
+            "no error");
+  EXPECT_EQ(message_of(R"({"expert_dtype": "int4"})"),
+            "config.json: \"expert_dtype\": \"int4\" is not supported (supported: fp4, fp8)");
+  EXPECT_EQ(message_of(R"({"quantization_config": {"quant_method": "gptq", "bits": 4}})"),
+            "config.json: quantization_config: \"quant_method\": \"gptq\" is not supported (supported: \"fp8\")");
+  EXPECT_EQ(message_of(R"({"quantization_config": {"quant_method": "fp8", "weight_block_size": [32, 32]}})"),
+            "config.json: quantization_config: \"weight_block_size\": [32,32] is not supported (supported: [128,128])");
+  EXPECT_THAT(message_of(R"({"quantization_config": "fp8"})"), HasSubstr("quantization_config: expected an object"));
+}
+
+TEST(DeepSeekV4Config, ALimitOfTheActivationThatIsNoneIsRefused) {
+  EXPECT_EQ(parse_config(small_config("{}"), "config.json").swiglu_limit, 10.0);
+  EXPECT_EQ(parse_config(small_config(R"({"swiglu_limit": 7})"), "config.json").swiglu_limit, 7.0);
+  EXPECT_EQ(message_of(R"({"swiglu_limit": null})"),
+            "config.json: \"swiglu_limit\" must be a positive number, found null; leave it out for the published 10");
+  EXPECT_EQ(message_of(R"({"swiglu_limit": 0})"), "config.json: \"swiglu_limit\" must be positive, found 0");
+}
+
 TEST(DeepSeekV4Config, AListOfTheWrongLengthIsNamed) {
   for (const char* list : {"[0, 4]", "[0]", "[0, 4, 128, 0, 0]"}) {
     EXPECT_THAT(message_of(fmt::format(R"({{"compress_ratios": {}}})", list).c_str()),

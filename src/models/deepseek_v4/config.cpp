@@ -20,6 +20,7 @@ constexpr std::int64_t kOverlappingRatio = 4;
 constexpr double kInitialMixing = 6.0;
 /// "Gating factor" of the hyper-connections at the beginning (mHC paper, appendix).
 constexpr double kInitialScale = 0.01;
+constexpr double kSwigluLimit = 10.0;
 constexpr std::int64_t kLargestRatio = (std::int64_t{1} << 20) - 1;
 
 std::vector<std::string> read_words(const Json& config, std::string_view key, std::string_view source) {
@@ -219,10 +220,31 @@ std::int64_t read_rotated(const Json& config, std::string_view source, std::int6
   return rotated;
 }
 
+/// The clamp of the experts. null is neither the published 10 nor the 0 by which the published code means none: the
+/// configuration of transformers refuses it as well.
+double read_swiglu_limit(const Json& config, std::string_view source) {
+  const auto given = config.find("swiglu_limit");
+  base::require(given == config.end() || !given->is_null(),
+                "{}: \"swiglu_limit\" must be a positive number, found null; leave it out for the published {}", source,
+                kSwigluLimit);
+  return read_positive(config, "swiglu_limit", source, kSwigluLimit);
+}
+
+/// Throws Error for weights that are quantised in another way than those of the published models.
+void check_quantisation(const Json& config, std::string_view source) {
+  if (const Json* quantisation = base::find_member(config, "quantization_config", source)) {
+    const std::string where = fmt::format("{}: quantization_config", source);
+    require_value(*quantisation, "quant_method", R"("fp8")", where);
+    require_value(*quantisation, "weight_block_size", "[128,128]", where);
+  }
+}
+
 /// Models whose experts were trained for FP4 had their indexers' queries and keys rounded as well.
 bool read_fp4_indexer(const Json& config, std::string_view source, const Config& result) {
-  if (base::find_member(config, "expert_dtype", source) == nullptr ||
-      base::get_string(config, "expert_dtype", source) != "fp4") {
+  const std::string type = base::get_string(config, "expert_dtype", source, "fp8");
+  base::require(type == "fp4" || type == "fp8", "{}: \"expert_dtype\": \"{}\" is not supported (supported: fp4, fp8)",
+                source, type);
+  if (type != "fp4") {
     return false;
   }
   const std::int64_t width = result.index_head_dim;
@@ -257,7 +279,7 @@ Config parse_config(const Json& config, std::string_view source) {
   result.num_experts_per_tok = size("num_experts_per_tok");
   result.moe_intermediate_size = size("moe_intermediate_size");
   result.routed_scaling_factor = read_positive(config, "routed_scaling_factor", source, 1.0);
-  result.swiglu_limit = read_positive(config, "swiglu_limit", source, 10.0);
+  result.swiglu_limit = read_swiglu_limit(config, source);
   result.hc_mult = size("hc_mult");
   result.hc_sinkhorn_iters = read_size(config, "hc_sinkhorn_iters", source, 20);
   result.hc_eps = read_positive(config, "hc_eps", source, 1e-6);
@@ -271,6 +293,7 @@ Config parse_config(const Json& config, std::string_view source) {
   result.compression = read_compression(config, source, result.num_hidden_layers, result.num_nextn_predict_layers);
   result.hash_routing = read_hash_routing(config, source, result.num_hidden_layers);
   result.fp4_indexer = read_fp4_indexer(config, source, result);
+  check_quantisation(config, source);
   read_rope_of_kinds(config, source, result);
   require_value(config, "hidden_act", R"("silu")", source);
   require_value(config, "scoring_func", R"("sqrtsoftplus")", source);
