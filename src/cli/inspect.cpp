@@ -202,10 +202,10 @@ int inspect_model(const InspectOptions& options) {
     fmt::print("prediction  {} (the block that predicts the token after the next, in addition)\n",
                base::format_count(summary.prediction_parameters));
   }
-  if (summary.mixtures > 0) {
+  if (!summary.mixtures.empty()) {
     fmt::print(
         "active      {} (that a token meets, output layer counted, embedding not)\nexperts     {} in {} layers\n",
-        base::format_count(summary.active_parameters), summary.experts, summary.mixtures);
+        base::format_count(summary.active_parameters), summary.experts, summary.mixtures.size());
   }
   print_published(config, options.path + "/config.json");
   trainer::PlanRequest request;

@@ -16,6 +16,9 @@
 
 namespace flyover::models {
 
+/// What the block that predicts the token after the next (multi-token prediction) is called beside numbers of layers.
+inline constexpr std::string_view kPredictionLayer = "mtp";
+
 /// Sizes that the floors above need to know of a model.
 struct ModelSummary {
   std::string family;  ///< `model_type` of config.json
@@ -25,7 +28,9 @@ struct ModelSummary {
   std::int64_t heads = 0;
   std::int64_t head_dim = 0;
   std::int64_t max_position_embeddings = 0;
-  std::int64_t mixtures = 0;               ///< layers with a mixture of experts
+  /// The layers with a mixture of experts, in the order of AuxiliaryLosses::expert_load: their numbers among all
+  /// layers, and kPredictionLayer for the block that predicts the token after the next.
+  std::vector<std::string> mixtures = {};
   std::int64_t experts = 0;                ///< of each
   std::int64_t choices = 0;                ///< of them that a token goes to
   std::int64_t prediction_parameters = 0;  ///< elements of the block that predicts the token after the next

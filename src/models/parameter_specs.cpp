@@ -70,18 +70,24 @@ ExpertSpecs expert_specs(const ExpertNames& names, std::int64_t experts, std::in
           })};
 }
 
-std::int64_t active_matrix_elements(const autograd::ParameterSet& parameters, std::int64_t experts,
-                                    std::int64_t choices) {
-  std::int64_t total = 0;
+void count_parameters(const autograd::ParameterSet& parameters, autograd::ParameterId output, ModelSummary& summary) {
   for (const autograd::Parameter& parameter : parameters.all()) {
-    const std::int64_t elements = parameter.spec.shape.elements();
-    if (parameter.spec.role == ParameterRole::kOutput) {
-      total += elements;
-    } else if (parameter.spec.role == ParameterRole::kMatrix) {
-      total += parameter.spec.shape.rank() == 3 ? elements / experts * choices : elements;
+    const ParameterSpec& spec = parameter.spec;
+    const bool indices = spec.storage == autograd::ParameterStorage::kIndices;
+    const std::int64_t elements = indices ? 0 : spec.shape.elements();
+    if (spec.trained_by == autograd::TrainedBy::kFurtherPrediction) {
+      summary.prediction_parameters += elements;
+      continue;
+    }
+    const std::int64_t active = spec.shape.rank() == 3 ? elements / summary.experts * summary.choices : elements;
+    const bool is_output = &parameter == &parameters[output];
+    if (is_output || spec.role != ParameterRole::kEmbedding) {
+      summary.active_parameters += active;
+    }
+    if (is_output || (spec.role == ParameterRole::kMatrix && spec.trained_by != autograd::TrainedBy::kIndexer)) {
+      summary.matrix_parameters += active;
     }
   }
-  return total;
 }
 
 }  // namespace flyover::models

@@ -50,9 +50,9 @@ struct ExpertSpecs {
 ExpertSpecs expert_specs(const ExpertNames& names, std::int64_t experts, std::int64_t hidden, std::int64_t width,
                          const StoredNames& stored);
 
-/// Elements that each token is multiplied with: all matrices and the output layer (a look-up is none), of the
-/// parameters with three axes, which are experts, only those of its `choices` experts.
-std::int64_t active_matrix_elements(const autograd::ParameterSet& parameters, std::int64_t experts,
-                                    std::int64_t choices);
+/// Fills the counts of parameters in a summary whose `experts` and `choices` are known. Parameters with three axes are
+/// experts: a token meets those of its `choices` only. Tables of indices are no parameters. `output`: the output layer;
+/// where it is the embedding as well, it counts as the output layer.
+void count_parameters(const autograd::ParameterSet& parameters, autograd::ParameterId output, ModelSummary& summary);
 
 }  // namespace flyover::models

@@ -209,7 +209,7 @@ void require_useful_settings(const recipe::Stage& stage, const models::LanguageM
   for (const Setting& setting :
        {Setting{"mtp_loss_weight", given.mtp_loss_weight, usual.mtp_loss_weight,
                 trains(autograd::TrainedBy::kFurtherPrediction), "a block that predicts the token after the next"},
-        {"balance_loss_weight", given.balance_loss_weight, usual.balance_loss_weight, model.summary().mixtures > 0,
+        {"balance_loss_weight", given.balance_loss_weight, usual.balance_loss_weight, !model.summary().mixtures.empty(),
          "a mixture of experts"},
         {"bias_update_speed", given.bias_update_speed, usual.bias_update_speed, !model.balanced_mixtures().empty(),
          "routers with a bias"},
@@ -407,7 +407,7 @@ std::vector<PreparedStage> prepare_stages(recipe::Recipe& recipe) {
     adapt_config(next.start, stage);
     const auto model = make_stage_model(next.start, stage);
     base::require(
-        stage.loss_spike.action == recipe::OnLossSpike::kContinue || model->summary().mixtures > 0,
+        stage.loss_spike.action == recipe::OnLossSpike::kContinue || !model->summary().mixtures.empty(),
         "stage \"{}\": loss_spike.action: roll_back needs a mixture of experts, and this {} has none: the same "
         "steps would only be repeated",
         stage.name, model->summary().family);

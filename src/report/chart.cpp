@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
@@ -239,18 +240,16 @@ std::string draw_chart(const Chart& chart, const std::vector<StageHistory>& stag
       kHeight - kBottom);
 }
 
-std::string draw_expert_load(const std::vector<std::vector<double>>& load) {
+std::string draw_expert_load(const std::vector<LayerLoad>& load) {
   std::string rows;
-  for (std::size_t layer = 0; layer < load.size(); ++layer) {
-    double mean = 0;
-    for (const double tokens : load[layer]) {
-      mean += tokens / static_cast<double>(load[layer].size());
-    }
-    rows += fmt::format("<tr><th>{}</th>", layer);
-    for (std::size_t expert = 0; expert < load[layer].size(); ++expert) {
-      const double ratio = mean > 0 ? load[layer][expert] / mean : 0.0;
-      rows += fmt::format("<td style=\"--load:{:.0f}%\" title=\"mixture {}, expert {}: {:.2f} of the mean\"></td>",
-                          std::min(100.0, 50 * ratio), layer, expert, ratio);
+  for (const auto& [layer, tokens] : load) {
+    const double mean = std::accumulate(tokens.begin(), tokens.end(), 0.0) / static_cast<double>(tokens.size());
+    const std::string name = escape_html(layer);
+    rows += fmt::format("<tr><th>{}</th>", name);
+    for (std::size_t expert = 0; expert < tokens.size(); ++expert) {
+      const double ratio = mean > 0 ? tokens[expert] / mean : 0.0;
+      rows += fmt::format("<td style=\"--load:{:.0f}%\" title=\"layer {}, expert {}: {:.2f} of the mean\"></td>",
+                          std::min(100.0, 50 * ratio), name, expert, ratio);
     }
     rows += "</tr>\n";
   }

@@ -21,8 +21,8 @@ inline constexpr std::size_t kMostLines = 3;
 /// are drawn at the upper edge. Metrics without values are left out; empty if all are.
 std::string draw_chart(const Chart& chart, const std::vector<StageHistory>& stages);
 
-/// Tokens of each expert over the mean of its mixture, a row for each mixture.
-std::string draw_expert_load(const std::vector<std::vector<double>>& load);
+/// Tokens of each expert over the mean of its layer, a row for each layer.
+std::string draw_expert_load(const std::vector<LayerLoad>& load);
 
 /// Text with the characters that mean something in HTML escaped.
 std::string escape_html(std::string_view text);

@@ -41,13 +41,13 @@ void add_line(History& history, const base::Json& line, const std::string& where
     history.events.push_back({stage.name, step, base::get_number(line, "rolled_back_to", where)});
     return;
   }
-  std::vector<std::vector<double>> load;
+  std::vector<LayerLoad> load;
   for (const auto& [key, value] : line.items()) {
     if (key == "stage" || key == "step") {
       continue;
     }
     if (value.is_array() && key.starts_with(kLoadPrefix)) {
-      load.push_back(numbers(value));
+      load.push_back({key.substr(kLoadPrefix.size()), numbers(value)});
     } else if (value.is_number() && std::isfinite(value.get<double>())) {
       stage.curves[key][step] = value.get<double>();
     }

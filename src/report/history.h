@@ -30,9 +30,15 @@ struct Event {
   double rolled_back_to = 0;
 };
 
+/// How many tokens each expert of a layer got.
+struct LayerLoad {
+  std::string layer;  ///< its number, or another name, as metrics.jsonl has it
+  std::vector<double> tokens;
+};
+
 struct History {
   std::vector<StageHistory> stages;
-  std::vector<std::vector<double>> expert_load;  ///< [mixture][expert] tokens, as logged last; empty for dense models
+  std::vector<LayerLoad> expert_load;  ///< as logged last; empty for dense models
   std::vector<Event> events;
 };
 

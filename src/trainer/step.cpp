@@ -62,7 +62,7 @@ void train_micro_batch(models::LanguageModel& model, Stream& stream, const nn::P
   if (experts != nullptr) {
     batch.given_experts = *experts;
   }
-  if (model.summary().mixtures > 0) {
+  if (!model.summary().mixtures.empty()) {
     batch.auxiliary = auxiliary_losses(stream, packed, options.auxiliary, sums);
   }
   const std::int64_t chunk = logits_chunk_rows(model, options.logits_bytes);
@@ -107,8 +107,9 @@ Gradients compute_gradients(models::LanguageModel& model, Stream& stream,
   model.parameters().zero_gradients(stream);
   StepSums sums{stream.zeros({kTotalRows}, DType::kF32), {}, 0};
   const models::ModelSummary& summary = model.summary();
-  if (summary.mixtures > 0) {
-    sums.expert_load = stream.zeros({summary.mixtures, summary.experts}, DType::kF32);
+  if (!summary.mixtures.empty()) {
+    const auto mixtures = static_cast<std::int64_t>(summary.mixtures.size());
+    sums.expert_load = stream.zeros({mixtures, summary.experts}, DType::kF32);
   }
   for (const nn::PackedTokens& packed : micro_batches) {
     sums.tokens += static_cast<std::int64_t>(packed.tokens.size());
@@ -139,7 +140,7 @@ StepChoices empty_choices(const models::LanguageModel& model, Stream& stream,
   StepChoices choices;
   for (const nn::PackedTokens& packed : micro_batches) {
     nn::ExpertChoices& of = choices.emplace_back();
-    for (std::int64_t mixture = 0; mixture < model.summary().mixtures; ++mixture) {
+    for (std::size_t mixture = 0; mixture < model.summary().mixtures.size(); ++mixture) {
       of.push_back(
           stream.empty({static_cast<std::int64_t>(packed.tokens.size()), model.summary().choices}, DType::kI32));
     }

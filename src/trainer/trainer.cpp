@@ -45,12 +45,13 @@ std::int64_t token_count(const std::vector<nn::PackedTokens>& micro_batches) {
   return tokens;
 }
 
-/// "moe/load/<mixture>": how many tokens each expert got.
-MetricLists load_lists(const std::vector<float>& load, std::int64_t experts) {
+/// "moe/load/<layer>": how many tokens each expert got. `load`: [mixtures, experts].
+MetricLists load_lists(const std::vector<float>& load, const models::ModelSummary& summary) {
   MetricLists lists;
-  for (std::size_t begin = 0; begin < load.size(); begin += static_cast<std::size_t>(experts)) {
-    const auto first = load.begin() + static_cast<std::ptrdiff_t>(begin);
-    lists.emplace_back(fmt::format("moe/load/{}", lists.size()), std::vector<float>(first, first + experts));
+  auto first = load.begin();
+  for (const std::string& layer : summary.mixtures) {
+    lists.emplace_back(fmt::format("moe/load/{}", layer), std::vector<float>(first, first + summary.experts));
+    first += summary.experts;
   }
   return lists;
 }
@@ -251,7 +252,7 @@ void Trainer::report_step(const Gradients& gradients, const std::vector<nn::Pack
       metrics.emplace_back(name, value);
     }
   }
-  const MetricLists lists = load_lists(gradients.load, parts_.model.summary().experts);
+  const MetricLists lists = load_lists(gradients.load, parts_.model.summary());
   if (!lists.empty()) {
     metrics.emplace_back("moe/load_imbalance", load_imbalance(lists));
   }

@@ -1,6 +1,7 @@
 // inspect: what it writes is what transformers computes (tests/models/reference), what it prints is what it claims.
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <cstring>
 #include <set>
 #include <sstream>
@@ -10,6 +11,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include "base/text.h"
 #include "checkpoint/safetensors.h"
 #include "process.h"
 #include "support/shared_data.h"
@@ -267,6 +269,36 @@ TEST(InspectModel, PrintsThePublishedCountsOfDeepSeekV4Flash) {
   EXPECT_THAT(result.output, HasSubstr("parameters  284,332,240,471\n"));
   EXPECT_THAT(result.output, HasSubstr("prediction  6,610,048,891 "));
   EXPECT_THAT(result.output, HasSubstr("published   158,069,433,298 stored elements in 69,187 tensors"));
+}
+
+/// Qwen3-30B-A3B as published: 30.5 billion parameters, of which 3.3 billion are active with the embedding and, as
+/// Flyover counts for every family, 3.04 billion without.
+TEST(InspectModel, PrintsThePublishedCountsOfQwen3Moe) {
+  constexpr std::int64_t kHidden = 2048, kTable = 151936 * kHidden, kExpert = 3 * 768 * kHidden;
+  constexpr std::int64_t kAttention = kHidden * 128 * (32 + 4 + 4 + 32), kNorms = 2 * kHidden + 2 * 128;
+  const auto layers = [](std::int64_t experts) {
+    return 48 * (kAttention + kNorms + 128 * kHidden + experts * kExpert);
+  };
+  const std::int64_t untied = 2 * kTable + kHidden + layers(128), active = kTable + kHidden + layers(8);
+  EXPECT_EQ(untied / 100'000'000, 305);
+  EXPECT_EQ((active + kTable) / 100'000'000, 33);
+  for (const bool tied : {false, true}) {
+    const TemporaryDirectory directory;
+    write_file(directory.path() / "config.json",
+               fmt::format(R"({{"model_type": "qwen3_moe", "vocab_size": 151936, "hidden_size": 2048,
+                   "intermediate_size": 6144, "moe_intermediate_size": 768, "num_hidden_layers": 48,
+                   "num_attention_heads": 32, "num_key_value_heads": 4, "head_dim": 128, "num_experts": 128,
+                   "num_experts_per_tok": 8, "norm_topk_prob": true, "decoder_sparse_step": 1, "mlp_only_layers": [],
+                   "rope_theta": 1000000.0, "max_position_embeddings": 40960, "tie_word_embeddings": {}}})",
+                           tied));
+    const ProcessResult result =
+        run_flyover({"inspect", "model", directory.path().string(), "--threads", "2", "--micro-batch-tokens", "256"});
+    ASSERT_EQ(result.exit_code, 0) << result.output;
+    const std::int64_t total = untied - (tied ? kTable : 0);
+    EXPECT_THAT(result.output, HasSubstr(fmt::format("parameters  {}\n", base::format_count(total))));
+    EXPECT_THAT(result.output, HasSubstr(fmt::format("active      {} ", base::format_count(active))));
+    EXPECT_THAT(result.output, HasSubstr("experts     128 in 48 layers\n"));
+  }
 }
 
 /// Bytes behind the first `word` after `begin`: "activations    1.42 GiB".

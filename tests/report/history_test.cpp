@@ -12,6 +12,7 @@ namespace flyover::report {
 namespace {
 
 using testing::ElementsAre;
+using testing::FieldsAre;
 using testing::HasSubstr;
 using testing::Pair;
 
@@ -70,11 +71,12 @@ TEST_F(ReadHistory, AStepComputedAgainAfterARollbackCountsAsItWentLast) {
 
 TEST_F(ReadHistory, TheLoadOfTheExpertsIsThatOfTheLastLine) {
   const History history = read(
-      R"({"stage":"a","step":1,"moe/load/0":[1,2],"moe/load/1":[3,4]}
-{"stage":"a","step":2,"moe/load/0":[5,6],"moe/load/1":[7,8.5]}
+      R"({"stage":"a","step":1,"moe/load/3":[1,2],"moe/load/mtp":[3,4]}
+{"stage":"a","step":2,"moe/load/3":[5,6],"moe/load/mtp":[7,8.5]}
 {"stage":"a","step":2,"validation/loss":1}
 )");
-  EXPECT_THAT(history.expert_load, ElementsAre(ElementsAre(5, 6), ElementsAre(7, 8.5)));
+  EXPECT_THAT(history.expert_load,
+              ElementsAre(FieldsAre("3", ElementsAre(5, 6)), FieldsAre("mtp", ElementsAre(7, 8.5))));
 }
 
 TEST_F(ReadHistory, ACutOffLastLineAndWhatIsNotANumberAreLeftOut) {

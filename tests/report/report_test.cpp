@@ -43,7 +43,7 @@ TEST_F(Report, OfAFinishedRunHasScoresCurvesSamplesAndRecipe) {
   write("recipe.yaml", "seed: 1\n# <script>alert(1)</script>\n");
   write("metrics.jsonl",
         "{\"stage\":\"raw\",\"step\":1,\"loss\":4,\"tokens_seen\":2048,\"memory/peak_gib\":0.5,\"reward/mean\":0.25}\n"
-        "{\"stage\":\"raw\",\"step\":2,\"loss\":3,\"moe/load/0\":[10,30]}\n"
+        "{\"stage\":\"raw\",\"step\":2,\"loss\":3,\"moe/load/3\":[10,30]}\n"
         "{\"stage\":\"raw\",\"step\":2,\"validation/loss\":3.25}\n");
   write("model/config.json", "{\"model_type\":\"deepseek_v4\",\"num_hidden_layers\":4,\"vocab_size\":4096}");
   const evaluate::NamedScores scores = {
@@ -53,7 +53,7 @@ TEST_F(Report, OfAFinishedRunHasScoresCurvesSamplesAndRecipe) {
   const std::string html = page();
   EXPECT_THAT(html, AllOf(HasSubstr("my-run"), HasSubstr("deepseek_v4, 4 layers, vocabulary 4,096"), HasSubstr("98 %"),
                           HasSubstr("4 → 3"), HasSubstr("3.25"), HasSubstr("2,048"), HasSubstr("reward/mean"),
-                          HasSubstr("1.50 of the mean"), HasSubstr("seed: 1")));
+                          HasSubstr("layer 3, expert 1: 1.50 of the mean"), HasSubstr("seed: 1")));
   EXPECT_THAT(html, Not(HasSubstr("<img")));  // what a model says is text
   EXPECT_THAT(html, Not(HasSubstr("<script>alert")));
   EXPECT_THAT(html, AllOf(Not(HasSubstr("http://")), Not(HasSubstr("https://")),

@@ -134,8 +134,30 @@ TEST(RollBack, GoesOnFromTheLastCheckpointWithAnticipatoryRoutingAndEnds) {
   const std::string lines = base::read_file(run.metrics_path);
   EXPECT_THAT(lines, HasSubstr("\"rolled_back_to\""));
   EXPECT_THAT(lines, HasSubstr("\"moe/load/1\":["));
+  EXPECT_THAT(lines, HasSubstr("\"moe/load/mtp\":["));
   EXPECT_THAT(lines, HasSubstr("\"moe/load_imbalance\""));
   EXPECT_THAT(lines, HasSubstr("\"loss/mtp\""));
+}
+
+/// Layer 0 of the one and layer 1 of the other have no experts.
+TEST(ExpertLoad, IsLoggedUnderTheNumberOfItsLayer) {
+  const auto logged = [](const std::string& family) {
+    const tests::TemporaryDirectory directory;
+    Training run(cpu_device(), DType::kBf16, directory.path(), 2, family);
+    EXPECT_EQ(run.run(false), Outcome::kCompleted);
+    const std::string lines = base::read_file(run.metrics_path);
+    std::vector<std::string> layers;
+    const base::Json first = base::Json::parse(lines.substr(0, lines.find('\n')));
+    for (const auto& [key, value] : first.items()) {
+      if (key.starts_with("moe/load/")) {
+        layers.push_back(key.substr(9));
+      }
+    }
+    return layers;
+  };
+  EXPECT_THAT(logged("deepseek_v3"), ElementsAre("1", "mtp"));
+  EXPECT_THAT(logged("qwen3_moe"), ElementsAre("0"));
+  EXPECT_THAT(logged("deepseek_v4"), ElementsAre("0", "1", "2", "mtp"));
 }
 
 TEST(RollBack, ARunThatIsResumedInAnAnticipatoryPeriodGivesTheSameBits) {

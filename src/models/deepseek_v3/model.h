@@ -62,7 +62,6 @@ class Model final : public LanguageModel {
   Prediction make_prediction(const StoredNames& stored);
   nn::Linear linear(const std::string& name, std::int64_t out, std::int64_t in);
   nn::RmsNorm norm(const std::string& name, std::int64_t width, double epsilon);
-  void count_parameters();
 
   SharedContext make_context(tensor::Stream& stream, const nn::TokenBatch& batch, const nn::Cache* cache) const;
   autograd::Variable run_layer(autograd::Tape& tape, const Layer& layer, std::int64_t index,

@@ -48,28 +48,16 @@ Model::Model(const Config& config, const StoredNames& stored) : config_(config) 
               .vocabulary_size = config.vocab_size,
               .heads = config.num_attention_heads,
               .head_dim = config.qk_head_dim(),
-              .max_position_embeddings = config.max_position_embeddings,
-              .mixtures = static_cast<std::int64_t>(balanced_mixtures().size())};
-  summary_.experts = summary_.mixtures > 0 ? config.n_routed_experts : 0;
-  summary_.choices = summary_.mixtures > 0 ? config.num_experts_per_tok : 0;
-  count_parameters();
-}
-
-void Model::count_parameters() {
-  for (const autograd::Parameter& parameter : parameters_.all()) {
-    const ParameterSpec& spec = parameter.spec;
-    const std::int64_t elements = spec.shape.elements();
-    if (spec.trained_by == autograd::TrainedBy::kFurtherPrediction) {
-      summary_.prediction_parameters += elements;
-      continue;
-    }
-    const bool experts = spec.shape.rank() == 3;
-    const std::int64_t active = experts ? elements / config_.n_routed_experts * config_.num_experts_per_tok : elements;
-    summary_.active_parameters += spec.role == ParameterRole::kEmbedding ? 0 : active;
-    if (spec.role == ParameterRole::kMatrix || spec.role == ParameterRole::kOutput) {
-      summary_.matrix_parameters += active;
-    }
+              .max_position_embeddings = config.max_position_embeddings};
+  for (std::int64_t layer = config.first_k_dense_replace; layer < config.num_hidden_layers; ++layer) {
+    summary_.mixtures.push_back(std::to_string(layer));
   }
+  if (prediction_.has_value() && prediction_->layer.mixture.has_value()) {
+    summary_.mixtures.emplace_back(kPredictionLayer);
+  }
+  summary_.experts = summary_.mixtures.empty() ? 0 : config.n_routed_experts;
+  summary_.choices = summary_.mixtures.empty() ? 0 : config.num_experts_per_tok;
+  count_parameters(parameters_, output_, summary_);
 }
 
 nn::Linear Model::linear(const std::string& name, std::int64_t out, std::int64_t in) {

@@ -71,7 +71,6 @@ class Model final : public LanguageModel {
   nn::MixtureOfExperts make_mixture(std::int64_t index, const Namer& name, const StoredNames& stored);
   ops::HyperConnectionSite make_site(const std::string& fn, const std::string& base, const std::string& scale,
                                      bool head);
-  void count_parameters();
   autograd::ParameterId matrix(const std::string& name, std::int64_t out, std::int64_t in,
                                std::vector<std::int64_t> matrix_rows = {});
   autograd::ParameterId exact(const std::string& name, const tensor::Dims& shape, autograd::ParameterRole role,

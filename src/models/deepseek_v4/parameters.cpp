@@ -71,28 +71,15 @@ Model::Model(const Config& config, const StoredNames& stored) : config_(config) 
               .heads = config.num_attention_heads,
               .head_dim = config.head_dim,
               .max_position_embeddings = config.max_position_embeddings,
-              .mixtures = config.num_hidden_layers + (predicts ? 1 : 0),
               .experts = config.n_routed_experts,
               .choices = config.num_experts_per_tok};
-  count_parameters();
-}
-
-void Model::count_parameters() {
-  for (const autograd::Parameter& parameter : parameters_.all()) {
-    const ParameterSpec& spec = parameter.spec;
-    const std::int64_t elements = spec.storage == ParameterStorage::kIndices ? 0 : spec.shape.elements();
-    if (spec.trained_by == TrainedBy::kFurtherPrediction) {
-      summary_.prediction_parameters += elements;
-      continue;
-    }
-    const bool experts = spec.shape.rank() == 3;
-    const std::int64_t active = experts ? elements / config_.n_routed_experts * config_.num_experts_per_tok : elements;
-    summary_.active_parameters += spec.role == ParameterRole::kEmbedding ? 0 : active;
-    if ((spec.role == ParameterRole::kMatrix && spec.trained_by != TrainedBy::kIndexer) ||
-        spec.role == ParameterRole::kOutput) {
-      summary_.matrix_parameters += active;
-    }
+  for (std::int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+    summary_.mixtures.push_back(std::to_string(layer));
   }
+  if (predicts) {
+    summary_.mixtures.emplace_back(kPredictionLayer);
+  }
+  count_parameters(parameters_, output_, summary_);
 }
 
 ParameterId Model::matrix(const std::string& name, std::int64_t out, std::int64_t in,

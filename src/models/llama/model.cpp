@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include "models/llama/weights.h"
+#include "models/parameter_specs.h"
 #include "ops/elementwise.h"
 #include "ops/linear.h"
 
@@ -31,13 +32,7 @@ Model::Model(const Config& config)
               .heads = config.num_attention_heads,
               .head_dim = config.head_dim,
               .max_position_embeddings = config.max_position_embeddings};
-  for (const autograd::Parameter& parameter : parameters_.all()) {
-    const autograd::ParameterRole role = parameter.spec.role;
-    if (role == autograd::ParameterRole::kMatrix || role == autograd::ParameterRole::kOutput ||
-        (role == autograd::ParameterRole::kEmbedding && config.tie_word_embeddings)) {
-      summary_.matrix_parameters += parameter.spec.shape.elements();
-    }
-  }
+  count_parameters(parameters_, output_, summary_);
 }
 
 Model::Layer Model::make_layer(std::int64_t index) {

@@ -45,15 +45,14 @@ Model::Model(const Config& config, const StoredNames& stored)
               .heads = config.num_attention_heads,
               .head_dim = config.head_dim,
               .max_position_embeddings = config.max_position_embeddings};
-  for (const Layer& layer : layers_) {
-    summary_.mixtures += layer.mixture ? 1 : 0;
+  for (std::size_t layer = 0; layer < layers_.size(); ++layer) {
+    if (layers_[layer].mixture.has_value()) {
+      summary_.mixtures.push_back(std::to_string(layer));
+    }
   }
-  summary_.experts = summary_.mixtures > 0 ? config.num_experts : 0;
-  summary_.choices = summary_.mixtures > 0 ? config.num_experts_per_tok : 0;
-  summary_.matrix_parameters = active_matrix_elements(parameters_, config.num_experts, config.num_experts_per_tok);
-  if (config.tie_word_embeddings) {
-    summary_.matrix_parameters += config.vocab_size * config.hidden_size;
-  }
+  summary_.experts = summary_.mixtures.empty() ? 0 : config.num_experts;
+  summary_.choices = summary_.mixtures.empty() ? 0 : config.num_experts_per_tok;
+  count_parameters(parameters_, output_, summary_);
 }
 
 Model::Layer Model::make_layer(std::int64_t index, const StoredNames& stored) {
