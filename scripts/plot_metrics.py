@@ -2,9 +2,11 @@
 """Draws the curves of one or more runs from their metrics.jsonl as one SVG or PNG:
 
     plot_metrics.py RUN_DIR_OR_METRICS_JSONL... --output curves.svg [--label NAME]... [--title TEXT] [--also KEY]...
+                    [--load]
 
-Panels: loss with validation/loss, learning_rate, grad_norm, and one for each --also KEY; a panel that no run has values
-for is left out. Needs matplotlib only. Exit code 2 for unusable input.
+Panels: loss with validation/loss, learning_rate, grad_norm, and one for each --also KEY; with --load one for each layer
+with experts: from the least load of an expert to the most, over the layer's mean. A panel that no run has values for is
+left out. Needs matplotlib only. Exit code 2 for unusable input.
 """
 
 import argparse
@@ -20,6 +22,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  (the backend comes first)
 
 STAGES = "(beginnings of stages)"
+LOAD = "moe/load/"  # + layer: a list, the tokens of each expert
+LEAST, MOST = " (least)", " (most)"
 MOST_POINTS = 600  # of one curve; more would make the file large and look the same
 PANELS = {"loss": ["loss", "validation/loss"], "learning rate": ["learning_rate"], "gradient norm": ["grad_norm"]}
 
@@ -30,8 +34,9 @@ def fail(message: str) -> NoReturn:
 
 
 def read_metrics(path: pathlib.Path) -> dict[str, dict[int, float]]:
-    """key -> step -> value. A step that a resumed run wrote again counts once, as written last. The steps of a stage are
-    counted on from those of the stage before it; where it begins is the key STAGES."""
+    """key -> step -> value; of the loads of experts the least and the most over the mean, as keys + LEAST and MOST. A step
+    that a resumed run wrote again counts once, as written last. The steps of a stage are counted on from those of the
+    stage before it; where it begins is the key STAGES."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -59,6 +64,10 @@ def read_metrics(path: pathlib.Path) -> dict[str, dict[int, float]]:
         for key, value in entry.items():
             if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
                 curves.setdefault(key, {})[step] = value
+            elif key.startswith(LOAD) and isinstance(value, list) and sum(value) > 0:
+                mean = sum(value) / len(value)
+                curves.setdefault(key + LEAST, {})[step] = min(value) / mean
+                curves.setdefault(key + MOST, {})[step] = max(value) / mean
     return curves
 
 
@@ -93,6 +102,9 @@ def draw(runs: dict[str, dict], panels: dict[str, list[str]], title: str | None,
                           linestyle="--" if validation else "-", alpha=1 if validation else 0.7,
                           marker="o" if dots else None, markersize=4,
                           label=f"{label}: {'validation' if validation else 'training'}")
+            if keys[0].endswith(LEAST) and keys[0] in curves:
+                (steps, least), (_, most) = (thin(curves[key]) for key in keys)
+                axis.fill_between(steps, least, most, color=f"C{index % 10}", alpha=0.2, linewidth=0)
         axis.set_ylabel(name)
     axes[-1, 0].set_xlabel("step")
     if "loss" in panels:
@@ -113,6 +125,7 @@ def main() -> None:
     parser.add_argument("--label", action="append", help="name of a run, once for each, in order (default: directory)")
     parser.add_argument("--title")
     parser.add_argument("--also", action="append", default=[], metavar="KEY", help="one more panel, for this key")
+    parser.add_argument("--load", action="store_true", help="one more panel for each layer with experts: their load")
     arguments = parser.parse_args()
 
     if arguments.output.suffix not in (".svg", ".png"):
@@ -122,9 +135,11 @@ def main() -> None:
     if len(labels) != len(files) or len(set(labels)) != len(labels):
         fail(f"{len(files)} runs need as many different names; found {labels}: give each with --label")
     runs = {label: read_metrics(path) for label, path in zip(labels, files)}
+    found = list(dict.fromkeys(key for curves in runs.values() for key in curves))
+    layers = [key.removesuffix(MOST) for key in found if key.endswith(MOST)] if arguments.load else []
     wanted = PANELS | {key: [key] for key in arguments.also}
-    found = {key for curves in runs.values() for key in curves}
-    panels = {name: keys for name, keys in wanted.items() if found.intersection(keys)}
+    wanted |= {f"load, layer {key.removeprefix(LOAD)}": [key + LEAST, key + MOST] for key in layers}
+    panels = {name: keys for name, keys in wanted.items() if set(keys).intersection(found)}
     if not panels:
         fail(f"no values of {[key for keys in wanted.values() for key in keys]} in {[str(path) for path in files]}")
     draw(runs, panels, arguments.title, arguments.output)
