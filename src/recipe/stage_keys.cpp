@@ -224,7 +224,9 @@ const Section& section_of(const MixtureOfExperts*) {
             .aliases = {"mtp_loss_scaling_factor"}}),
        key(&MixtureOfExperts::balance_loss_weight,
            {.name = "balance_loss_weight",
-            .documentation = "Weight of the loss that spreads the tokens of each sequence over the experts.",
+            .documentation = "Weight of the loss that spreads the tokens of each sequence over the experts "
+                             "(DeepSeek-V3 report, equations 17 to 20), in every family, as a sum over the layers: not "
+                             "the loss over the whole batch that `router_aux_loss_coef` weighs elsewhere.",
             .range = at_least(0),
             .aliases = {"router_aux_loss_coef"}}),
        key(&MixtureOfExperts::bias_update_speed,
