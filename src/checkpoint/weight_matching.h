@@ -29,8 +29,8 @@ std::vector<MatchedSlice> match_weights(const ModelDirectory& directory, const m
                                         std::int64_t stored_vocabulary = 0);
 
 /// A table of each token's experts, which files hold as I64 or I32; where the vocabulary grows, its new rows repeat the
-/// stored ones from the first. Throws Error naming file, tensor, token and expert for one that is out of range or twice
-/// in a row.
+/// stored ones from the first. Throws Error naming file, tensor, token and expert for one that is out of range, and for
+/// a table in which every row names an expert twice.
 std::vector<std::int32_t> read_indices(const MatchedSlice& match);
 
 /// The name of the embedding or the output layer if `name` is a copy of it that some checkpoints of DeepSeek keep with

@@ -35,7 +35,7 @@ struct RouterForward {
   static constexpr std::string_view kName = "router_forward";
   ConstView logits;                        ///< [tokens, experts] f32 (f64)
   std::optional<ConstView> bias;           ///< [experts] f32
-  std::optional<ConstView> fixed_experts;  ///< [tokens, choices] i32, distinct in each row
+  std::optional<ConstView> fixed_experts;  ///< [tokens, choices] i32; what a row names twice counts twice
   View experts;                            ///< [tokens, choices] i32
   View weights;                            ///< [tokens, choices] as logits
   RouterRule rule;
