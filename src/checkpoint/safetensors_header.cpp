@@ -229,11 +229,8 @@ class HeaderEvents : public JsonEvents {
 /// The JSON text of the header, after the checks of the length before it.
 std::string_view header_text(std::span<const std::byte> file, std::string_view source) {
   const std::string_view text(reinterpret_cast<const char*>(file.data()), file.size());
-  base::require(!text.starts_with("version https://git-lfs"),
-                "{}: is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`", source);
-  base::require(file.size() >= kLengthBytes,
-                "{}: the file is truncated: {} bytes, a safetensors file has at least 8; download it again", source,
-                file.size());
+  base::require(file.size() >= kLengthBytes, "{}: the file is truncated: {} bytes, a safetensors file has at least 8",
+                source, file.size());
   std::uint64_t length = 0;
   std::memcpy(&length, file.data(), kLengthBytes);
   base::require(length <= kMaximumHeaderBytes,
@@ -241,8 +238,8 @@ std::string_view header_text(std::span<const std::byte> file, std::string_view s
                 "allows {}",
                 source, length, kMaximumHeaderBytes);
   base::require(length <= file.size() - kLengthBytes,
-                "{}: the file is truncated: {} bytes, but the header alone has {} after the first 8; download it again",
-                source, file.size(), length);
+                "{}: the file is truncated: {} bytes, but the header alone has {} after the first 8", source,
+                file.size(), length);
   const std::string_view header = text.substr(kLengthBytes, length);
   base::require(header.starts_with('{'), "{}: is not a safetensors file, or damaged: its header does not begin with {{",
                 source);
@@ -281,25 +278,30 @@ void check_places(SafetensorsHeader& header, std::uint64_t file_bytes, std::stri
     previous = &tensor;
   }
   const std::uint64_t promised = header.data_begin + expected;
-  base::require(promised <= file_bytes,
-                "{}: the file is truncated: {} bytes, the header promises {}; download it again", source, file_bytes,
-                promised);
-  base::require(promised == file_bytes,
-                "{}: the file has {} bytes, but its header accounts for {} only; download it again", source, file_bytes,
-                promised);
+  base::require(promised <= file_bytes, "{}: the file is truncated: {} bytes, the header promises {}", source,
+                file_bytes, promised);
+  base::require(promised == file_bytes, "{}: the file has {} bytes, but its header accounts for {} only", source,
+                file_bytes, promised);
 }
 
 }  // namespace
 
 SafetensorsHeader parse_safetensors_header(std::span<const std::byte> file, std::string_view source) {
-  const std::string_view text = header_text(file, source);
-  SafetensorsHeader header;
-  header.data_begin = kLengthBytes + text.size();
-  HeaderEvents events(fmt::format("{}: header", source), header);
-  read_json_events(text, events);
-  check_names(header, source);
-  check_places(header, file.size(), source);
-  return header;
+  constexpr std::string_view kPointer = "version https://git-lfs";
+  base::require(file.size() < kPointer.size() || std::memcmp(file.data(), kPointer.data(), kPointer.size()) != 0,
+                "{}: is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`", source);
+  try {
+    const std::string_view text = header_text(file, source);
+    SafetensorsHeader header;
+    header.data_begin = kLengthBytes + text.size();
+    HeaderEvents events(fmt::format("{}: header", source), header);
+    read_json_events(text, events);
+    check_names(header, source);
+    check_places(header, file.size(), source);
+    return header;
+  } catch (const base::Error& error) {
+    base::fail("{}; download or write the file again", error.what());
+  }
 }
 
 std::string format_safetensors_header(std::span<const TensorSpec> tensors,
