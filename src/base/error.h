@@ -16,6 +16,13 @@ class Error : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// The machine did not give memory when it was asked for some. The message says for how much; whoever knows what for
+/// adds that.
+class OutOfMemory : public Error {
+ public:
+  using Error::Error;
+};
+
 /// A broken invariant of Flyover itself: a bug, never the user's fault. The program prints it and exits with code 70.
 class InternalError : public std::logic_error {
  public:

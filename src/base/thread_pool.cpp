@@ -1,5 +1,7 @@
 #include "base/thread_pool.h"
 
+#include <system_error>
+
 #include "base/error.h"
 
 namespace flyover::base {
@@ -31,7 +33,14 @@ ThreadPool::~ThreadPool() {
 void ThreadPool::grow(int helpers) {
   while (static_cast<int>(helpers_.size()) < helpers) {
     const int thread = static_cast<int>(helpers_.size()) + 1;
-    helpers_.emplace_back([this, thread] { help(thread); });
+    try {
+      helpers_.emplace_back([this, thread] { help(thread); });
+    } catch (const std::system_error& error) {
+      fail(
+          "cannot start thread {} of {}: {}: use fewer threads (threads, --threads), or allow this user and process "
+          "more (ulimit -u, ulimit -v)",
+          thread + 1, helpers + 1, error.code().message());
+    }
   }
 }
 

@@ -21,7 +21,8 @@ class ThreadPool {
   ThreadPool& operator=(const ThreadPool&) = delete;
   ~ThreadPool();
 
-  /// As parallel_for. A loop that begins while another runs (from another thread, or from within) runs on its caller.
+  /// As parallel_for. Throws Error where the system refuses a thread. A loop that begins while another runs (from
+  /// another thread, or from within) runs on its caller.
   void run(int threads, std::int64_t count, LoopBody body);
 
  private:

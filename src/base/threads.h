@@ -34,7 +34,7 @@ class LoopBody {
 };
 
 /// Runs the body once for each item 0 .. count - 1, on up to `threads` threads (1 = on the calling thread alone).
-/// Which thread takes which item is not fixed. The body must not throw.
+/// Which thread takes which item is not fixed. The body must not throw. Throws Error where the system refuses a thread.
 void parallel_for(int threads, std::int64_t count, LoopBody body);
 
 /// More threads than any machine has use for: what recipes and the command line allow at most.

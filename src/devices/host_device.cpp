@@ -20,7 +20,9 @@ constexpr std::size_t kHugePage = std::size_t{2} << 20;
 }  // namespace
 
 void* allocate_host_memory(std::size_t bytes) {
-  const auto none = [&]() { base::fail("the machine has no memory left for {}", base::format_bytes(bytes)); };
+  const auto none = [&]() {
+    throw base::OutOfMemory(fmt::format("the machine has no memory left for {}", base::format_bytes(bytes)));
+  };
   if (bytes < kMappedFrom) {
     void* address = std::aligned_alloc(kAlignment, (bytes + kAlignment - 1) / kAlignment * kAlignment + kAlignment);
     if (address == nullptr) {
