@@ -183,7 +183,7 @@ void add_bench(CLI::App& app, Action& action) {
       ->excludes(shape);
   train->add_option("--dtype", options->dtype, "all, bf16 or f32")->capture_default_str();
   train->add_option("--optimizer", options->optimizer, "adamw or muon")->capture_default_str();
-  const auto most_tokens = static_cast<double>(kMostTokens);
+  const auto most_tokens = static_cast<double>(recipe::kMostTokens);
   add_number(*train, "--sequence-length", options->benchmark.sequence_length, recipe::between(2, 1 << 20),
              "Tokens of a document");
   add_number(*train, "--step-tokens", options->benchmark.step_tokens, recipe::between(1, most_tokens),

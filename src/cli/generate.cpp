@@ -67,8 +67,8 @@ void add_sampling_options(CLI::App& command, GenerateOptions& options) {
   add_number(command, "--top-k", options.top_k, recipe::at_least(0), "Only the k most likely tokens; 0 = all");
   add_number(command, "--top-p", options.top_p, recipe::above_up_to(0, 1),
              "Only the most likely tokens whose probabilities sum up to p; 1 = all");
-  add_number(command, "--max-new-tokens", options.max_new_tokens, recipe::between(1, static_cast<double>(kMostTokens)),
-             "Tokens after which an answer is cut off");
+  add_number(command, "--max-new-tokens", options.max_new_tokens,
+             recipe::between(1, static_cast<double>(recipe::kMostTokens)), "Tokens after which an answer is cut off");
   add_number(command, "--seed", options.seed, recipe::at_least(0), "The key of the random numbers");
 }
 

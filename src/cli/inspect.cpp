@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/host_memory.h"
 #include "base/text.h"
 #include "base/threads.h"
 #include "checkpoint/model_weights.h"
@@ -270,7 +271,7 @@ int inspect_data(const InspectOptions& options) {
 int inspect_device(const InspectOptions& options) {
   const auto device = make_device(options.device);
   const devices::Ceilings ceilings = device->ceilings();
-  const trainer::HostMemory memory = trainer::host_memory();
+  const base::HostMemory memory = base::host_memory();
   fmt::print("device   {} ({})\nmemory   {} available of {}\n", device->name(), device->description(),
              base::format_bytes(memory.available), base::format_bytes(memory.total));
   if (options.device.device == "cpu") {
@@ -300,7 +301,7 @@ void add_inspect(CLI::App& app, Action& action) {
   };
   CLI::App* model = verb("model", "Parameters, and the memory and FLOPs of training", inspect_model);
   model->add_option("model", options->path, "Model directory (config.json is enough)")->required();
-  const recipe::Range tokens = recipe::between(1, static_cast<double>(kMostTokens));
+  const recipe::Range tokens = recipe::between(1, static_cast<double>(recipe::kMostTokens));
   add_number(*model, "--sequence-length", options->sequence_length, tokens, "Tokens of a document");
   add_number(*model, "--micro-batch-tokens", options->micro_batch_tokens, tokens, "Tokens at a time");
   model->add_option("--optimizer", options->optimizer, "adamw or muon")->capture_default_str();

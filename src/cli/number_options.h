@@ -13,9 +13,6 @@ class Option;
 
 namespace flyover::cli {
 
-/// Tokens, steps and the like that a command line may ask for at most: what a plan still lists on the host.
-inline constexpr std::int64_t kMostTokens = std::int64_t{1} << 24;
-
 /// Options whose text must be a number as recipes write them ("0.5", "1e-3"; not "nan", "0x10"), within the range also
 /// after rounding to `value`'s type. Otherwise the program says what was expected and ends with kWrongInput.
 CLI::Option* add_number(CLI::App& command, const std::string& name, int& value, const recipe::Range& range,

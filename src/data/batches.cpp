@@ -5,7 +5,9 @@
 #include <limits>
 
 #include "base/error.h"
+#include "base/host_memory.h"
 #include "base/random.h"
+#include "base/text.h"
 
 namespace flyover::data {
 namespace {
@@ -29,9 +31,9 @@ void require_plannable(const Dataset& dataset, const BatchOptions& options) {
     of_epoch += visits;
     base::require(
         of_epoch <= kMostVisits,
-        "{}data.train: the source {} with weight {} makes an epoch of {:.4g} examples, and a plan holds at most {}: "
-        "lower its weight",
-        options.where, dataset.source_names[source], dataset.source_weights[source], of_epoch, kMostVisits);
+        "{}: the source {} with weight {} makes an epoch of {:.4g} examples, and a plan holds at most {}: lower its "
+        "weight",
+        options.at("data.train"), dataset.source_names[source], dataset.source_weights[source], of_epoch, kMostVisits);
   }
   const double infinity = std::numeric_limits<double>::infinity();
   const double by_epochs = options.epochs > 0 ? options.epochs * of_epoch : infinity;
@@ -41,12 +43,20 @@ void require_plannable(const Dataset& dataset, const BatchOptions& options) {
           : std::max<std::int64_t>(options.batch_tokens / std::max<std::int64_t>(dataset.longest(), 1), 1);
   const double by_steps =
       options.max_steps > 0 ? static_cast<double>(options.max_steps) * static_cast<double>(of_batch) : infinity;
+  const double visits = std::min(by_steps, by_epochs);
   const bool steps_decide = by_steps < by_epochs;
-  base::require(std::min(by_steps, by_epochs) <= kMostVisits,
-                "{}schedule.{} {} makes a run of {:.4g} examples out of {}, and a plan holds at most {}: lower it",
-                options.where, steps_decide ? "max_steps" : "epochs",
-                steps_decide ? fmt::format("{}", options.max_steps) : fmt::format("{}", options.epochs),
-                std::min(by_steps, by_epochs), dataset.sequences.size(), kMostVisits);
+  const std::string decisive = !steps_decide ? fmt::format("{} {}", options.at("schedule.epochs"), options.epochs)
+                               : of_batch > kMostVisits
+                                   ? options.at(options.batch_key)
+                                   : fmt::format("{} {}", options.at("schedule.max_steps"), options.max_steps);
+  base::require(visits <= kMostVisits,
+                "{} makes a run of {:.4g} examples out of {}, and a plan holds at most {}: lower it", decisive, visits,
+                dataset.sequences.size(), kMostVisits);
+  const auto bytes = static_cast<std::uint64_t>(visits) * sizeof(std::uint32_t);
+  const std::uint64_t available = base::host_memory().available;
+  base::require(bytes <= available,
+                "{} makes a run of {:.4g} examples, whose order takes {} of memory, and {} are there: lower it",
+                decisive, visits, base::format_bytes(bytes), base::format_bytes(available));
 }
 
 /// The sequences that one epoch visits, source by source: each floor(weight) times, and once more a random part that
@@ -121,14 +131,16 @@ BatchPlan::BatchPlan(const Dataset& dataset, const BatchOptions& options) : data
     }
     ends_.push_back(position);
   }
+  base::require(!ends_.empty(), "{} {} of {} examples are less than half an example, so there is no step: raise it",
+                options.at("schedule.epochs"), options.epochs, dataset.sequences.size());
 }
 
 void BatchPlan::append_epoch(const BatchOptions& options, std::uint64_t epoch) {
   const std::vector<std::uint32_t> members = visited(dataset_, options, epoch);
   base::require(!members.empty(), "an epoch has no examples: the sources' weights are too small");
   base::require(order_.size() <= kMostVisits,
-                "{}schedule.max_steps {} makes a run of more examples than the {} that a plan holds: lower it",
-                options.where, options.max_steps, kMostVisits);
+                "{} {} makes a run of more examples than the {} that a plan holds: lower it",
+                options.at("schedule.max_steps"), options.max_steps, kMostVisits);
   if (!options.shuffle) {
     order_.insert(order_.end(), members.begin(), members.end());
     return;

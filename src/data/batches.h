@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "data/sequence.h"
@@ -20,7 +22,9 @@ struct BatchOptions {
   std::int64_t batch_tokens = 0;     ///< tokens that a batch may not exceed; 0 = by sequences
   double epochs = 0;                 ///< 0 = as many as max_steps needs
   std::int64_t max_steps = 0;        ///< 0 = as many as the epochs make
-  std::string where = {};            ///< what messages begin with
+  /// What messages about a key of the stage ("schedule.epochs") begin with.
+  std::function<std::string(std::string_view)> at = [](std::string_view key) { return std::string(key); };
+  std::string_view batch_key = "batch.global_batch_size";  ///< that decides on the size of a batch
 };
 
 /// The sequences of every batch of a run. Epochs follow each other without a break; only the last batch of the run may
@@ -28,7 +32,7 @@ struct BatchOptions {
 class BatchPlan {
  public:
   /// `dataset` must outlive the plan. Throws Error for an empty dataset, a sequence longer than a batch, and a run
-  /// of more than 100 million sequences.
+  /// of no sequence, of more than 100 million, or of more than the machine has memory for.
   BatchPlan(const Dataset& dataset, const BatchOptions& options);
 
   std::int64_t steps() const { return static_cast<std::int64_t>(ends_.size()); }

@@ -1,7 +1,9 @@
 #include "evaluate/exact_match.h"
 
 #include <algorithm>
+#include <iterator>
 #include <optional>
+#include <set>
 #include <utility>
 
 #include <fmt/core.h>
@@ -36,25 +38,49 @@ std::optional<std::string> answer_in(const std::string& said, const data::ChatTe
   }
 }
 
+using Prompts = std::vector<std::vector<std::int32_t>>;
+
+constexpr std::int64_t kSlots = 32;
+constexpr std::int64_t kBatchTokens = 2048;
+
+/// Calls `visit(question, prompt)` for every question, task after task.
+template <typename Visit>
+void for_each_question(const tokenizer::Tokenizer& tokenizer, const data::ChatTemplate& chat_template,
+                       const ExactMatchOptions& options, const Visit& visit) {
+  const std::vector<std::string> tasks = data::task_names(options.generator);
+  base::require(!tasks.empty(), "evaluate: the generator \"{}\" asks no questions", options.generator);
+  for (const std::string& task : tasks) {
+    for (std::int64_t i = 0; i < options.count; ++i) {
+      data::Question question =
+          data::generate_question(options.generator, task, options.seed, static_cast<std::uint64_t>(i));
+      auto prompt = tokenizer.encode(chat_template.render(question.prompt, true));
+      visit(std::move(question), std::move(prompt));
+    }
+  }
+}
+
+/// With room for the longest prompt and its answer.
+rollout::Generator make_generator(models::LanguageModel& model, tensor::Stream& stream, const Prompts& prompts,
+                                  std::int64_t max_new_tokens) {
+  std::size_t longest = 0;
+  for (const auto& prompt : prompts) {
+    longest = std::max(longest, prompt.size());
+  }
+  return {model, stream, {kSlots, static_cast<std::int64_t>(longest) + max_new_tokens, kBatchTokens}};
+}
+
 }  // namespace
 
 Scores score_exact_match(models::LanguageModel& model, tensor::Stream& stream, const tokenizer::Tokenizer& tokenizer,
                          const data::ChatTemplate& chat_template, const ExactMatchOptions& options) {
   const std::vector<std::string> tasks = data::task_names(options.generator);
-  base::require(!tasks.empty(), "evaluate: the generator \"{}\" asks no questions", options.generator);
   std::vector<data::Question> questions;
-  std::vector<std::vector<std::int32_t>> prompts;
-  std::int64_t longest = 0;
-  for (const std::string& task : tasks) {
-    for (std::int64_t i = 0; i < options.count; ++i) {
-      questions.push_back(
-          data::generate_question(options.generator, task, options.seed, static_cast<std::uint64_t>(i)));
-      prompts.push_back(tokenizer.encode(chat_template.render(questions.back().prompt, true)));
-      longest = std::max(longest, static_cast<std::int64_t>(prompts.back().size()));
-    }
-  }
-  constexpr std::int64_t kSlots = 32;
-  rollout::Generator generator(model, stream, {kSlots, longest + options.max_new_tokens, 2048});
+  Prompts prompts;
+  for_each_question(tokenizer, chat_template, options, [&](data::Question question, std::vector<std::int32_t> prompt) {
+    questions.push_back(std::move(question));
+    prompts.push_back(std::move(prompt));
+  });
+  rollout::Generator generator = make_generator(model, stream, prompts, options.max_new_tokens);
   rollout::SamplingOptions sampling;
   sampling.temperature = 0.0f;
   sampling.max_new_tokens = options.max_new_tokens;
@@ -74,6 +100,34 @@ Scores score_exact_match(models::LanguageModel& model, tensor::Stream& stream, c
     scores.tasks.back().right += answer_in(said, chat_template, questions[i].prompt) == questions[i].answer ? 1 : 0;
   }
   return scores;
+}
+
+std::vector<std::vector<std::int32_t>> longest_prompts(const tokenizer::Tokenizer& tokenizer,
+                                                       const data::ChatTemplate& chat_template,
+                                                       const ExactMatchOptions& options) {
+  const auto longer = [](const auto& a, const auto& b) { return a.size() > b.size(); };
+  std::multiset<std::vector<std::int32_t>, decltype(longer)> longest(longer);
+  for_each_question(tokenizer, chat_template, options, [&](const data::Question&, std::vector<std::int32_t> prompt) {
+    longest.insert(std::move(prompt));
+    if (longest.size() > static_cast<std::size_t>(kSlots)) {
+      longest.erase(std::prev(longest.end()));
+    }
+  });
+  return {longest.begin(), longest.end()};
+}
+
+void rehearse_exact_match(models::LanguageModel& model, tensor::Stream& stream, const Prompts& prompts,
+                          std::int64_t max_new_tokens) {
+  rollout::Generator generator = make_generator(model, stream, prompts, max_new_tokens);
+  std::size_t tokens = 0;
+  for (const auto& prompt : prompts) {
+    tokens += prompt.size();
+  }
+  rollout::SamplingOptions sampling;
+  sampling.temperature = 0.0f;
+  // One more step than the prompts take, in which all sequences go on at once.
+  sampling.max_new_tokens = std::min(max_new_tokens, static_cast<std::int64_t>(tokens) / kBatchTokens + 2);
+  generator.generate(prompts, sampling);
 }
 
 }  // namespace flyover::evaluate

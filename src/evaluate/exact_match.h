@@ -26,4 +26,14 @@ struct ExactMatchOptions {
 Scores score_exact_match(models::LanguageModel& model, tensor::Stream& stream, const tokenizer::Tokenizer& tokenizer,
                          const data::ChatTemplate& chat_template, const ExactMatchOptions& options);
 
+/// The longest prompts that score_exact_match enters, as many as it works on at once.
+std::vector<std::vector<std::int32_t>> longest_prompts(const tokenizer::Tokenizer& tokenizer,
+                                                       const data::ChatTemplate& chat_template,
+                                                       const ExactMatchOptions& options);
+
+/// Enters these prompts with the cache of score_exact_match, and generates until all are in it: on a device without
+/// data, the memory that scoring takes at most.
+void rehearse_exact_match(models::LanguageModel& model, tensor::Stream& stream,
+                          const std::vector<std::vector<std::int32_t>>& prompts, std::int64_t max_new_tokens);
+
 }  // namespace flyover::evaluate

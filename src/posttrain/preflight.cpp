@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <utility>
 
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/host_memory.h"
 #include "base/text.h"
 #include "base/threads.h"
 #include "checkpoint/hub_directory_writer.h"
@@ -46,7 +48,8 @@ bool matches(std::string_view text, std::string_view pattern) {
 
 /// Whether the pattern is for this parameter: by the names of all the checkpoint's tensors in it, or by its own. Throws
 /// Error where it is for some of those tensors only, because they share a storage and an update.
-bool matches_parameter(const autograd::ParameterSpec& spec, const std::string& pattern, std::size_t group) {
+/// `group` names the pattern's place in messages.
+bool matches_parameter(const autograd::ParameterSpec& spec, const std::string& pattern, std::string_view group) {
   const autograd::CheckpointSlice* in = nullptr;
   const autograd::CheckpointSlice* out = nullptr;
   for (const autograd::CheckpointSlice& slice : spec.slices) {
@@ -56,9 +59,9 @@ bool matches_parameter(const autograd::ParameterSpec& spec, const std::string& p
     return in != nullptr || matches(spec.name, pattern);
   }
   base::fail(
-      "optimizer.parameter_groups[{}]: the pattern \"{}\" matches {} but not {}, and both are part of one parameter, "
-      "{}: "
-      "use a pattern that matches all of them",
+      "{}: the pattern \"{}\" matches {} but not {}, and both are part of one parameter, {}: use a pattern that "
+      "matches "
+      "all of them",
       group, pattern, in->name, out->name, spec.name);
 }
 
@@ -90,13 +93,14 @@ devices::KernelTable kernel_table(const recipe::Recipe& recipe) {
 
 data::BatchOptions batch_options(const recipe::Stage& stage, std::uint64_t seed) {
   data::BatchOptions options;
-  options.where = fmt::format("stage \"{}\": ", stage.name);
+  options.at = [origin = stage.origin](std::string_view key) { return origin.at(key); };
   options.seed = seed;
   options.shuffle = stage.data.shuffle;
   options.epochs = stage.schedule.epochs.value_or(0);
   options.max_steps = stage.schedule.max_steps.value_or(0);
   if (stage.batch.global_batch_tokens) {
     options.batch_tokens = *stage.batch.global_batch_tokens;
+    options.batch_key = "batch.global_batch_tokens";
   } else if (stage.data.packing) {
     options.batch_tokens = *stage.batch.global_batch_size * stage.data.max_seq_length;
   } else {
@@ -130,13 +134,40 @@ nn::PackedTokens largest_micro_batch(const data::BatchPlan& plan, std::int64_t m
   return data::micro_batches(dataset, chosen, most).front();
 }
 
-std::uint64_t memory_limit(const recipe::Recipe& recipe) {
-  const trainer::HostMemory memory = trainer::host_memory();
-  return recipe.memory_limit.bytes > 0 ? recipe.memory_limit.bytes : memory.available;
+/// The micro-batch with the most tokens of a validation; without tokens where there is nothing to validate on.
+nn::PackedTokens largest_validation(const recipe::Stage& stage, const data::Dataset& dataset,
+                                    std::int64_t micro_batch_tokens) {
+  nn::PackedTokens largest;
+  if (!dataset.sequences.empty()) {
+    for (auto& packed : trainer::validation_batches(dataset, stage.validation.max_tokens, micro_batch_tokens)) {
+      if (packed.tokens.size() > largest.tokens.size()) {
+        largest = std::move(packed);
+      }
+    }
+  }
+  return largest;
 }
 
+/// Tokens whose experts are kept at once where the loss may roll back: of as many steps as lie between choice and use.
+std::int64_t routed_tokens(const recipe::Stage& stage, const data::BatchPlan& plan) {
+  if (stage.loss_spike.action == recipe::OnLossSpike::kContinue) {
+    return 0;
+  }
+  std::int64_t most = 0;
+  for (std::int64_t step = 0; step < plan.steps(); ++step) {
+    std::int64_t tokens = 0;
+    for (const std::uint32_t index : plan.batch(step)) {
+      tokens += plan.dataset().sequences[index].length();
+    }
+    most = std::max(most, tokens);
+  }
+  return most * std::min(stage.loss_spike.anticipatory_delay + 1, plan.steps());
+}
+
+/// `score`: as PlanRequest::score.
 trainer::MemoryPlan plan_stage(const recipe::Recipe& recipe, const recipe::Stage& stage, const PreparedStage& prepared,
-                               std::int64_t micro_batch_tokens) {
+                               std::int64_t micro_batch_tokens,
+                               const std::function<void(models::LanguageModel&, tensor::Stream&)>& score) {
   const auto model = make_model(prepared.start);
   trainer::PlanRequest request;
   request.config = prepared.start.config.get();
@@ -148,28 +179,51 @@ trainer::MemoryPlan plan_stage(const recipe::Recipe& recipe, const recipe::Stage
   request.frozen = decide_parameters(model->parameters(), stage).frozen;
   request.fp4_experts = stage.quantisation_aware == recipe::QuantisationAware::kFp4;
   request.micro_batch = largest_micro_batch(*prepared.plan, micro_batch_tokens);
+  request.validation = largest_validation(stage, prepared.data.validation, micro_batch_tokens);
+  request.score = score;
+  request.routed_tokens = routed_tokens(stage, *prepared.plan);
   request.like = kernel_table(recipe);
   request.threads = threads_of(recipe);
   return trainer::plan_memory(request);
 }
 
+/// Throws Error where the plan takes more memory than there is.
+void require_memory(const recipe::Recipe& recipe, const recipe::Stage& stage, const trainer::MemoryPlan& plan,
+                    std::int64_t micro_batch_tokens, std::uint64_t limit) {
+  if (plan.memory.peak <= limit) {
+    return;
+  }
+  const bool is_set = recipe.memory_limit.bytes > 0;
+  const std::string there =
+      base::format_bytes(limit) + (is_set ? fmt::format(" ({})", recipe.origin.at("memory_limit")) : "");
+  std::string work = fmt::format("micro-batches of {} tokens", micro_batch_tokens);
+  std::string_view advice = "lower max_seq_length or batch.micro_batch_tokens, or set recompute: block";
+  if (plan.largest == trainer::Activity::kValidation) {
+    work = fmt::format("validation in micro-batches of {} tokens", micro_batch_tokens);
+    advice = "lower max_seq_length or batch.micro_batch_tokens";
+  } else if (plan.largest == trainer::Activity::kScoring) {
+    work = "the questions of evaluate";
+    advice = "lower evaluate[].max_new_tokens, or take evaluate out";
+  }
+  base::fail("stage \"{}\" needs {} of memory for {}, {} are there: {}", stage.name,
+             base::format_bytes(plan.memory.peak), work, there, advice);
+}
+
 /// Chooses the micro-batch where the recipe leaves it open: the largest useful one that fits.
-void fit_memory(const recipe::Recipe& recipe, recipe::Stage& stage, PreparedStage& prepared) {
-  const std::uint64_t limit = memory_limit(recipe);
+void fit_memory(const recipe::Recipe& recipe, recipe::Stage& stage, PreparedStage& prepared, bool is_scored) {
+  const std::uint64_t limit = recipe.memory_limit.bytes > 0 ? recipe.memory_limit.bytes : base::host_memory().available;
+  const auto score = is_scored ? scoring_rehearsal(recipe, prepared.start) : nullptr;
   const std::int64_t longest = std::max(prepared.data.train.longest(), prepared.data.validation.longest());
   const bool chosen = stage.batch.micro_batch_tokens > 0;
   std::int64_t tokens = chosen ? stage.batch.micro_batch_tokens : std::max(kUsefulMicroBatchTokens, longest);
   for (;;) {
-    prepared.memory = plan_stage(recipe, stage, prepared, tokens);
+    prepared.memory = plan_stage(recipe, stage, prepared, tokens, score);
     if (prepared.memory.memory.peak <= limit || chosen || tokens == longest) {
       break;
     }
     tokens = std::max(tokens / 2, longest);
   }
-  base::require(prepared.memory.memory.peak <= limit,
-                "stage \"{}\" needs {} of memory for micro-batches of {} tokens, {} are there: lower max_seq_length or "
-                "batch.micro_batch_tokens, or set recompute: block",
-                stage.name, base::format_bytes(prepared.memory.memory.peak), tokens, base::format_bytes(limit));
+  require_memory(recipe, stage, prepared.memory, tokens, limit);
   stage.batch.micro_batch_tokens = tokens;
 }
 
@@ -216,8 +270,9 @@ void require_useful_settings(const recipe::Stage& stage, const models::LanguageM
         {"indexer_loss_weight", given.indexer_loss_weight, usual.indexer_loss_weight,
          trains(autograd::TrainedBy::kIndexer), "a layer with an indexer"}}) {
     base::require(setting.is_useful || setting.value == setting.usual || setting.value == 0,
-                  "stage \"{}\": mixture_of_experts.{}: {} needs {}, and this {} has none: take the key out",
-                  stage.name, setting.key, setting.value, setting.needs, model.summary().family);
+                  "{}: {} needs {}, and this {} has none: take the key out",
+                  stage.origin.at(fmt::format("mixture_of_experts.{}", setting.key)), setting.value, setting.needs,
+                  model.summary().family);
   }
 }
 
@@ -333,6 +388,9 @@ optim::OptimizerChoice optimizer_choice(const recipe::Optimizer& optimizer) {
 
 ParameterDecisions decide_parameters(const autograd::ParameterSet& parameters, const recipe::Stage& stage) {
   const recipe::Optimizer& optimizer = stage.optimizer;
+  const auto place_of = [&](std::size_t group) {
+    return stage.origin.at(fmt::format("optimizer.parameter_groups[{}]", group));
+  };
   const trainer::AuxiliaryOptions auxiliary = step_options(stage).auxiliary;
   ParameterDecisions decisions;
   std::vector<bool> used(optimizer.parameter_groups.size(), false);
@@ -344,7 +402,7 @@ ParameterDecisions decide_parameters(const autograd::ParameterSet& parameters, c
     bool frozen = !trainer::is_reached(parameter.spec, auxiliary);
     for (std::size_t i = 0; i < optimizer.parameter_groups.size(); ++i) {
       const recipe::ParameterGroup& group = optimizer.parameter_groups[i];
-      if (matches_parameter(parameter.spec, group.pattern, i)) {
+      if (matches_parameter(parameter.spec, group.pattern, place_of(i))) {
         used[i] = true;
         settings.learning_rate = group.learning_rate.value_or(settings.learning_rate);
         settings.weight_decay = group.weight_decay.value_or(settings.weight_decay);
@@ -356,11 +414,11 @@ ParameterDecisions decide_parameters(const autograd::ParameterSet& parameters, c
     decisions.frozen.push_back(frozen);
   }
   for (std::size_t i = 0; i < used.size(); ++i) {
-    base::require(used[i], "optimizer.parameter_groups[{}]: the pattern \"{}\" matches no parameter (for example {})",
-                  i, optimizer.parameter_groups[i].pattern, parameters.all().back().spec.name);
+    base::require(used[i], "{}: the pattern \"{}\" matches no parameter (for example {})", place_of(i),
+                  optimizer.parameter_groups[i].pattern, parameters.all().back().spec.name);
   }
   base::require(!std::all_of(decisions.frozen.begin(), decisions.frozen.end(), [](bool frozen) { return frozen; }),
-                "optimizer.parameter_groups: every parameter is frozen");
+                "{}: every parameter is frozen", stage.origin.at("optimizer.parameter_groups"));
   return decisions;
 }
 
@@ -408,9 +466,8 @@ std::vector<PreparedStage> prepare_stages(recipe::Recipe& recipe) {
     const auto model = make_stage_model(next.start, stage);
     base::require(
         stage.loss_spike.action == recipe::OnLossSpike::kContinue || !model->summary().mixtures.empty(),
-        "stage \"{}\": loss_spike.action: roll_back needs a mixture of experts, and this {} has none: the same "
-        "steps would only be repeated",
-        stage.name, model->summary().family);
+        "{}: roll_back needs a mixture of experts, and this {} has none: the same steps would only be repeated",
+        stage.origin.at("loss_spike.action"), model->summary().family);
     require_useful_settings(stage, *model);
     if (next.start.directory) {
       checkpoint::check_weights(*next.start.directory, *model, next.start.stored_vocabulary);
@@ -429,7 +486,7 @@ std::vector<PreparedStage> prepare_stages(recipe::Recipe& recipe) {
   for (std::size_t i = 0; i < prepared.size(); ++i) {
     prepared[i].plan =
         std::make_unique<data::BatchPlan>(prepared[i].data.train, batch_options(recipe.stages[i], recipe.seed));
-    fit_memory(recipe, recipe.stages[i], prepared[i]);
+    fit_memory(recipe, recipe.stages[i], prepared[i], i + 1 == prepared.size() && !recipe.evaluate.empty());
   }
   return prepared;
 }

@@ -1,6 +1,7 @@
 #include "posttrain/scoring.h"
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include <fmt/core.h>
@@ -26,18 +27,29 @@ std::vector<std::string> questioners() {
   return names;
 }
 
+evaluate::ExactMatchOptions exact_match_options(const recipe::Recipe& recipe, const recipe::EvaluationTask& task,
+                                                const StartingModel& start) {
+  evaluate::ExactMatchOptions options;
+  options.generator = task.generate;
+  options.count = task.count;
+  options.max_new_tokens = task.max_new_tokens;
+  options.stop_tokens = start.stop_tokens;
+  options.seed = recipe.seed + kEvaluationSeed;
+  return options;
+}
+
 }  // namespace
 
 void check_tasks(const recipe::Recipe& recipe) {
   const std::vector<std::string> known = data::generator_names();
   for (std::size_t i = 0; i < recipe.evaluate.size(); ++i) {
     const std::string& name = recipe.evaluate[i].generate;
+    const std::string place = recipe.origin.at(fmt::format("evaluate[{}].generate", i));
     base::require(std::find(known.begin(), known.end(), name) != known.end(),
-                  "evaluate[{}].generate: there is no generator \"{}\"{}; those that ask questions: {}", i, name,
+                  "{}: there is no generator \"{}\"{}; those that ask questions: {}", place, name,
                   base::suggestion(name, known), fmt::join(questioners(), ", "));
-    base::require(!data::task_names(name).empty(),
-                  "evaluate[{}].generate: the generator \"{}\" asks no questions; those that do: {}", i, name,
-                  fmt::join(questioners(), ", "));
+    base::require(!data::task_names(name).empty(), "{}: the generator \"{}\" asks no questions; those that do: {}",
+                  place, name, fmt::join(questioners(), ", "));
   }
 }
 
@@ -57,18 +69,31 @@ evaluate::Scores score_model(const recipe::Recipe& recipe, models::LanguageModel
                              const StartingModel& start) {
   evaluate::Scores all;
   for (const recipe::EvaluationTask& task : recipe.evaluate) {
-    evaluate::ExactMatchOptions options;
-    options.generator = task.generate;
-    options.count = task.count;
-    options.max_new_tokens = task.max_new_tokens;
-    options.stop_tokens = start.stop_tokens;
-    options.seed = recipe.seed + kEvaluationSeed;
-    const evaluate::Scores scores =
-        evaluate::score_exact_match(model, stream, start.tokenizer, *start.chat_template, options);
+    const evaluate::Scores scores = evaluate::score_exact_match(model, stream, start.tokenizer, *start.chat_template,
+                                                                exact_match_options(recipe, task, start));
     all.tasks.insert(all.tasks.end(), scores.tasks.begin(), scores.tasks.end());
     all.samples.insert(all.samples.end(), scores.samples.begin(), scores.samples.end());
   }
   return all;
+}
+
+std::function<void(models::LanguageModel&, tensor::Stream&)> scoring_rehearsal(const recipe::Recipe& recipe,
+                                                                               const StartingModel& start) {
+  struct Task {
+    std::vector<std::vector<std::int32_t>> prompts;
+    std::int64_t max_new_tokens;
+  };
+  std::vector<Task> tasks;
+  for (const recipe::EvaluationTask& task : recipe.evaluate) {
+    tasks.push_back(
+        {evaluate::longest_prompts(start.tokenizer, *start.chat_template, exact_match_options(recipe, task, start)),
+         task.max_new_tokens});
+  }
+  return [tasks = std::move(tasks)](models::LanguageModel& model, tensor::Stream& stream) {
+    for (const Task& task : tasks) {
+      evaluate::rehearse_exact_match(model, stream, task.prompts, task.max_new_tokens);
+    }
+  };
 }
 
 evaluate::Scores score_directory(const recipe::Recipe& recipe, const std::filesystem::path& directory) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -23,6 +24,10 @@ void check_askable(const recipe::Recipe& recipe, const StartingModel& start, std
 /// Scores the model on every task of the recipe's `evaluate`, with the recipe's seed. `start` has a chat template.
 evaluate::Scores score_model(const recipe::Recipe& recipe, models::LanguageModel& model, tensor::Stream& stream,
                              const StartingModel& start);
+
+/// What of score_model takes most memory, for a device without data: found once, done on any stream.
+std::function<void(models::LanguageModel& model, tensor::Stream& stream)> scoring_rehearsal(
+    const recipe::Recipe& recipe, const StartingModel& start);
 
 /// Loads a model directory as the recipe says (device, precision, the last stage's chat template or else the model's
 /// own) and scores it. Throws Error if there is no model, the recipe has no questions, or they cannot be asked of it.

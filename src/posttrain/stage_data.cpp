@@ -77,13 +77,14 @@ std::string name_of(const recipe::Source& source) {
   return source.path.empty() ? source.generate : source.path;
 }
 
-/// Holds out the given fraction of sequences, chosen by the seed.
-void split_validation(StageData& stage_data, double fraction, std::uint64_t seed) {
+/// Holds out the fraction of sequences that the recipe gives, chosen by the seed.
+void split_validation(StageData& stage_data, const recipe::Stage& stage, std::uint64_t seed) {
+  const double fraction = stage.data.validation_split;
   const std::size_t count = stage_data.train.sequences.size();
   const auto held_out = static_cast<std::size_t>(std::llround(fraction * static_cast<double>(count)));
   base::require(held_out > 0 && held_out < count,
-                "validation_split {} of {} examples leaves nothing on one side: give a validation file", fraction,
-                count);
+                "{} {} of {} examples leaves nothing on one side: give a validation file",
+                stage.origin.at("data.validation_split"), fraction, count);
   const base::Permutation permutation(base::Random(seed, base::RandomPurpose::kDataOrder, UINT64_MAX), count);
   std::vector<bool> chosen(count, false);
   for (std::size_t i = 0; i < held_out; ++i) {
@@ -161,7 +162,7 @@ StageData load_data(const recipe::Stage& stage, std::uint64_t seed, const Starti
   read(stage.data.train, seed, result.train, "");
   read(stage.data.validation, seed + kValidationSeed, result.validation, "validation: ");
   if (stage.data.validation_split > 0) {
-    split_validation(result, stage.data.validation_split, seed);
+    split_validation(result, stage, seed);
   }
   return result;
 }

@@ -1,5 +1,9 @@
 #include "recipe/recipe.h"
 
+#include <memory>
+
+#include <fmt/core.h>
+
 #include "base/files.h"
 #include "recipe/overrides.h"
 #include "recipe/resolve.h"
@@ -15,9 +19,13 @@ Recipe parse_recipe(std::string_view text, std::string_view source, std::span<co
   for (const std::string& override : overrides) {
     apply_override(root, override);
   }
-  Places places;
-  Recipe recipe = Codec<Recipe>::read(root, "", {}, places);
-  resolve(recipe, places);
+  const auto places = std::make_shared<Places>();
+  Recipe recipe = Codec<Recipe>::read(root, "", {}, *places);
+  resolve(recipe, *places);
+  recipe.origin = {places, ""};
+  for (std::size_t i = 0; i < recipe.stages.size(); ++i) {
+    recipe.stages[i].origin = {places, fmt::format("stages[{}]", i)};
+  }
   return recipe;
 }
 

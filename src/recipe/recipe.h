@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "recipe/origin.h"
 #include "recipe/stage.h"
 
 namespace flyover::recipe {
@@ -71,6 +72,7 @@ struct Recipe {
   Model model;
   std::vector<Stage> stages = {};  ///< at least one, in the order in which they run, names unique
   std::vector<EvaluationTask> evaluate = {};
+  Origin origin = {};
   friend bool operator==(const Recipe&, const Recipe&) = default;
 };
 

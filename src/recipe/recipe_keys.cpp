@@ -46,8 +46,8 @@ const Section& section_of(const Recipe*) {
                                       .documentation = "Instructions of the CPU to use; `auto` = the fastest it has."}),
        key(&Recipe::memory_limit,
            {.name = "memory_limit",
-            .documentation = "Memory that the run may take, for example `20GiB`; empty = the machine's. The size of "
-                             "the micro-batch follows from it."})},
+            .documentation = "Memory that the run may take, for example `20GiB`; empty = what the machine and "
+                             "the limits of this process leave. The size of the micro-batch follows from it."})},
   };
   return section;
 }
@@ -117,10 +117,12 @@ const Section& section_of(const EvaluationTask*) {
                                        .documentation = "Name of a built-in generator.",
                                        .range = not_empty(),
                                        .required = true}),
-       key(&EvaluationTask::count, {.name = "count", .documentation = "Questions asked.", .range = at_least(1)}),
+       key(&EvaluationTask::count, {.name = "count",
+                                    .documentation = "Questions asked of each kind.",
+                                    .range = between(1, static_cast<double>(kMostTokens))}),
        key(&EvaluationTask::max_new_tokens, {.name = "max_new_tokens",
                                              .documentation = "Tokens after which an answer is cut off.",
-                                             .range = at_least(1)})},
+                                             .range = between(1, static_cast<double>(kMostTokens))})},
   };
   return section;
 }

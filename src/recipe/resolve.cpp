@@ -50,17 +50,18 @@ void resolve_schedule(Schedule& schedule, const Where& where) {
   }
 }
 
-void resolve_batch(Batch& batch, std::int64_t max_seq_length, const Where& where) {
+void resolve_batch(Batch& batch, const Data& data, const Where& where) {
   if (batch.per_device_train_batch_size) {
     for (const auto& [given, key] : {std::pair(batch.global_batch_size.has_value(), "global_batch_size"),
                                      std::pair(batch.global_batch_tokens.has_value(), "global_batch_tokens")}) {
       where.require_not_both(given, key, true, "per_device_train_batch_size");
     }
-    std::int64_t product = 0;
-    where.require(!__builtin_mul_overflow(*batch.per_device_train_batch_size,
-                                          batch.gradient_accumulation_steps.value_or(1), &product),
-                  "per_device_train_batch_size", "times gradient_accumulation_steps is more than 64 bits hold");
-    batch.global_batch_size = product;
+    const std::int64_t steps = batch.gradient_accumulation_steps.value_or(1);
+    where.require(*batch.per_device_train_batch_size <= kMostBatchSequences / steps, "per_device_train_batch_size",
+                  fmt::format("{} times {} gradient_accumulation_steps is more than the {} sequences that a step may "
+                              "have: lower one of them",
+                              *batch.per_device_train_batch_size, steps, kMostBatchSequences));
+    batch.global_batch_size = *batch.per_device_train_batch_size * steps;
     batch.per_device_train_batch_size.reset();
     batch.gradient_accumulation_steps.reset();
   }
@@ -69,9 +70,14 @@ void resolve_batch(Batch& batch, std::int64_t max_seq_length, const Where& where
   where.require_one(batch.global_batch_size.has_value(), "global_batch_size", batch.global_batch_tokens.has_value(),
                     "global_batch_tokens");
   if (batch.global_batch_tokens) {
-    where.require(*batch.global_batch_tokens >= max_seq_length, "global_batch_tokens",
+    where.require(*batch.global_batch_tokens >= data.max_seq_length, "global_batch_tokens",
                   fmt::format("{} tokens do not hold one sequence of max_seq_length {}", *batch.global_batch_tokens,
-                              max_seq_length));
+                              data.max_seq_length));
+  } else if (data.packing) {
+    where.require(*batch.global_batch_size <= kMostBatchTokens / data.max_seq_length, "global_batch_size",
+                  fmt::format("{} packs of max_seq_length {} are more than the {} tokens that a step may have: lower "
+                              "one of them",
+                              *batch.global_batch_size, data.max_seq_length, kMostBatchTokens));
   }
 }
 
@@ -101,7 +107,7 @@ void resolve_stage(Stage& stage, const Where& where) {
   check_optimizer(stage.optimizer, where.below("optimizer"));
   check_loss_spike(stage, where.below("loss_spike"));
   resolve_schedule(stage.schedule, where.below("schedule"));
-  resolve_batch(stage.batch, stage.data.max_seq_length, where.below("batch"));
+  resolve_batch(stage.batch, stage.data, where.below("batch"));
   where.below("validation")
       .require(stage.validation.every_steps == 0 || !stage.data.validation.empty() || stage.data.validation_split > 0,
                "every_steps",
@@ -112,14 +118,7 @@ void resolve_stage(Stage& stage, const Where& where) {
 }  // namespace
 
 std::string Where::place(std::string_view key) const {
-  for (std::string at = key.empty() ? path : join_path(path, key);;) {
-    if (const auto found = places.find(at); found != places.end()) {
-      return found->second;
-    }
-    base::check(!at.empty(), "recipe: no place for {}", path);
-    const std::size_t end = at.find_last_of(".[");
-    at.resize(end == std::string::npos ? 0 : end);
-  }
+  return place_of(places, key.empty() ? path : join_path(path, key));
 }
 
 void Where::require(bool condition, std::string_view key, std::string_view message) const {

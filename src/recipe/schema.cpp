@@ -23,10 +23,6 @@ const Key* find_key(const Section& section, std::string_view name) {
   return found == section.keys.end() ? nullptr : &*found;
 }
 
-std::string join_path(std::string_view path, std::string_view key) {
-  return path.empty() ? std::string(key) : fmt::format("{}.{}", path, key);
-}
-
 void read_section(const Section& section, void* object, const Node& node, const std::string& path, Places& places) {
   places.emplace(path, node.where);
   if (node.kind == Node::Kind::kScalar && !section.shorthand.empty()) {

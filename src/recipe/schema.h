@@ -4,7 +4,6 @@
 
 #include <array>
 #include <functional>
-#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -14,6 +13,7 @@
 
 #include "recipe/choices.h"
 #include "recipe/json_text.h"
+#include "recipe/origin.h"
 #include "recipe/recipe.h"
 #include "recipe/values.h"
 #include "recipe/yaml.h"
@@ -21,9 +21,6 @@
 namespace flyover::recipe {
 
 struct Section;
-
-/// Where the file gives each value, by path ("stages[0].data"), for messages of checks that look at several values.
-using Places = std::map<std::string, std::string, std::less<>>;
 
 /// What the list of a struct says about one key.
 struct KeyText {
@@ -77,8 +74,6 @@ const Section& section_of(const Logging*);
 
 /// The key with this name or alias, or null.
 const Key* find_key(const Section& section, std::string_view name);
-/// "a.b" or, at the top, "b".
-std::string join_path(std::string_view path, std::string_view key);
 
 /// Fills the struct `object` from a mapping (or the section's shorthand). Throws Error for an unknown, repeated,
 /// missing or ill-typed key.

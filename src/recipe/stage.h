@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "recipe/origin.h"
+
 namespace flyover::recipe {
 
 enum class Algorithm : std::uint8_t { kContinued, kSft };
@@ -159,6 +161,7 @@ struct Stage {
   QuantisationAware quantisation_aware = QuantisationAware::kNone;
   MixtureOfExperts mixture_of_experts;
   LossSpike loss_spike;
+  Origin origin = {};
   friend bool operator==(const Stage&, const Stage&) = default;
 };
 

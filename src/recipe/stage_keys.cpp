@@ -187,10 +187,10 @@ const Section& section_of(const Batch*) {
             .documentation = "Sequences of a step, over all devices and micro-batches: packs of "
                              "`max_seq_length` tokens, or single examples where `packing` "
                              "is off.",
-            .range = at_least(1)}),
+            .range = between(1, static_cast<double>(kMostBatchSequences))}),
        key(&Batch::global_batch_tokens, {.name = "global_batch_tokens",
                                          .documentation = "Tokens that a step holds at most, in whole sequences.",
-                                         .range = at_least(1)}),
+                                         .range = between(1, static_cast<double>(kMostBatchTokens))}),
        key(&Batch::micro_batch_tokens, {.name = "micro_batch_tokens",
                                         .documentation = "Tokens computed at a time; 0 = chosen by the memory plan and "
                                                          "written to the resolved recipe.",

@@ -20,6 +20,14 @@ struct Range {
   bool contains(double value) const;
 };
 
+/// Tokens, steps and the like that may be asked for at most: what a plan still lists on the host.
+inline constexpr std::int64_t kMostTokens = std::int64_t{1} << 24;
+
+/// Sequences of a step at most: more than a run may visit (data::BatchPlan).
+inline constexpr std::int64_t kMostBatchSequences = 100'000'000;
+/// Tokens of a step at most.
+inline constexpr std::int64_t kMostBatchTokens = std::int64_t{1} << 40;
+
 constexpr Range at_least(double lowest) {
   return {.lowest = lowest};
 }

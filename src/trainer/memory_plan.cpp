@@ -2,11 +2,10 @@
 
 #include <algorithm>
 #include <chrono>
-#include <fstream>
 
+#include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
-#include "base/error.h"
 #include "base/text.h"
 #include "checkpoint/model_output.h"
 #include "devices/meta/device.h"
@@ -32,6 +31,10 @@ MemoryPlan plan_memory(const PlanRequest& request) {
   const auto optimizer =
       optim::make_optimizer(stream, model->parameters(),
                             std::vector<optim::ParameterSettings>(model->parameters().all().size()), request.optimizer);
+  std::vector<tensor::Tensor> routed;
+  for (std::int64_t mixture = 0; request.routed_tokens > 0 && mixture < model->summary().mixtures; ++mixture) {
+    routed.push_back(stream.empty({request.routed_tokens, model->summary().choices}, tensor::DType::kI32));
+  }
   const Gradients gradients =
       compute_gradients(*model, stream, {request.micro_batch, request.micro_batch}, request.step);
   const auto tokens = static_cast<std::int64_t>(request.micro_batch.tokens.size());
@@ -53,6 +56,17 @@ MemoryPlan plan_memory(const PlanRequest& request) {
     std::ranges::sort(*list, [](const auto& a, const auto& b) { return a.second > b.second; });
   }
   optimizer->step(1, 1.0, gradients.coefficient);
+  const auto count = [&](Activity activity, const auto& run) {
+    const std::uint64_t before = allocator.statistics().peak;
+    run();
+    plan.largest = allocator.statistics().peak > before ? activity : plan.largest;
+  };
+  if (!request.validation.tokens.empty()) {
+    count(Activity::kValidation, [&] { evaluate_loss(*model, stream, {request.validation}, request.step); });
+  }
+  if (request.score) {
+    count(Activity::kScoring, [&] { request.score(*model, stream); });
+  }
   plan.memory = allocator.statistics();
   plan.flops_per_token = model->training_flops(request.micro_batch.document_lengths) / static_cast<double>(tokens);
   plan.parameters = model->parameters().elements();
@@ -73,23 +87,6 @@ std::string format_plan(const MemoryPlan& plan) {
     }
   }
   return text;
-}
-
-HostMemory host_memory() {
-  HostMemory memory;
-  std::ifstream file("/proc/meminfo");
-  std::string name, unit;
-  std::uint64_t kibibytes = 0;
-  while (file >> name >> kibibytes) {
-    std::getline(file, unit);
-    if (name == "MemTotal:") {
-      memory.total = kibibytes * 1024;
-    } else if (name == "MemAvailable:") {
-      memory.available = kibibytes * 1024;
-    }
-  }
-  base::require(memory.total > 0, "/proc/meminfo does not tell how much memory the machine has");
-  return memory;
 }
 
 }  // namespace flyover::trainer

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -29,13 +29,21 @@ struct PlanRequest {
   std::vector<bool> frozen;      ///< per parameter; empty = none
   bool fp4_experts = false;      ///< models::round_experts_to_fp4
   nn::PackedTokens micro_batch;  ///< the largest of the run
-  devices::KernelTable like;     ///< the device whose workspaces count
+  nn::PackedTokens validation;   ///< the largest of validation; without tokens = there is none
+  /// Scores the model before and after training, or what of that takes most memory; empty = nothing does.
+  std::function<void(models::LanguageModel& model, tensor::Stream& stream)> score;
+  std::int64_t routed_tokens = 0;  ///< whose experts anticipatory routing keeps
+  devices::KernelTable like;       ///< the device whose workspaces count
   int threads = 1;
 };
 
+/// The parts of a run that take memory of their own.
+enum class Activity : std::uint8_t { kTraining, kValidation, kScoring };
+
 struct MemoryPlan {
   tensor::MemoryStatistics memory;
-  double flops_per_token = 0;  ///< training, on this micro-batch
+  Activity largest = Activity::kTraining;  ///< whose peak is the run's
+  double flops_per_token = 0;              ///< training, on this micro-batch
   std::int64_t parameters = 0;
   /// What the kernels of forward and backward pass count per token, recomputation included: by part of the model and by
   /// kernel, most first.
@@ -45,17 +53,10 @@ struct MemoryPlan {
   double seconds = 0;                  ///< that the planning took
 };
 
-/// Runs two micro-batches and an update on `meta`.
+/// Runs two micro-batches and an update, then validation and scoring, on `meta`.
 MemoryPlan plan_memory(const PlanRequest& request);
 
 /// A table of the peaks by kind, for people.
 std::string format_plan(const MemoryPlan& plan);
-
-/// Bytes of memory that this machine has free for new pages, and all that it has.
-struct HostMemory {
-  std::uint64_t available = 0;
-  std::uint64_t total = 0;
-};
-HostMemory host_memory();
 
 }  // namespace flyover::trainer

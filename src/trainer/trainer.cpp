@@ -23,20 +23,6 @@ double wall_clock() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
-/// The sequences of a validation set that `most_tokens` allows (0 = all), in order.
-std::vector<std::uint32_t> validation_indices(const data::Dataset& dataset, std::int64_t most_tokens) {
-  std::vector<std::uint32_t> indices;
-  std::int64_t tokens = 0;
-  for (std::size_t i = 0; i < dataset.sequences.size(); ++i) {
-    tokens += dataset.sequences[i].length();
-    if (most_tokens > 0 && tokens > most_tokens && !indices.empty()) {
-      break;
-    }
-    indices.push_back(static_cast<std::uint32_t>(i));
-  }
-  return indices;
-}
-
 std::int64_t token_count(const std::vector<nn::PackedTokens>& micro_batches) {
   std::int64_t tokens = 0;
   for (const nn::PackedTokens& packed : micro_batches) {
@@ -77,6 +63,20 @@ double flops_of(const models::LanguageModel& model, const std::vector<nn::Packed
 
 }  // namespace
 
+std::vector<nn::PackedTokens> validation_batches(const data::Dataset& dataset, std::int64_t most_tokens,
+                                                 std::int64_t micro_batch_tokens) {
+  std::vector<std::uint32_t> indices;
+  std::int64_t tokens = 0;
+  for (std::size_t i = 0; i < dataset.sequences.size(); ++i) {
+    tokens += dataset.sequences[i].length();
+    if (most_tokens > 0 && tokens > most_tokens && !indices.empty()) {
+      break;
+    }
+    indices.push_back(static_cast<std::uint32_t>(i));
+  }
+  return data::micro_batches(dataset, indices, micro_batch_tokens);
+}
+
 Trainer::Trainer(const TrainerParts& parts, TrainerOptions options)
     : parts_(parts),
       options_(std::move(options)),
@@ -84,8 +84,8 @@ Trainer::Trainer(const TrainerParts& parts, TrainerOptions options)
   info_.stage = options_.stage;
   info_.data_fingerprint = parts_.plan.fingerprint();
   if (parts_.validation != nullptr) {
-    const auto indices = validation_indices(*parts_.validation, options_.validation_max_tokens);
-    validation_batches_ = data::micro_batches(*parts_.validation, indices, options_.micro_batch_tokens);
+    validation_batches_ =
+        validation_batches(*parts_.validation, options_.validation_max_tokens, options_.micro_batch_tokens);
   }
 }
 

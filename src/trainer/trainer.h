@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "data/batches.h"
 #include "models/language_model.h"
@@ -37,6 +38,11 @@ struct TrainerOptions {
   bool skip_nonfinite = false;
   double peak_flops = 0;  ///< for MFU; 0 = not known
 };
+
+/// The micro-batches of a validation set: its sequences in order, as many as `most_tokens` allows (0 = all), at least
+/// one.
+std::vector<nn::PackedTokens> validation_batches(const data::Dataset& dataset, std::int64_t most_tokens,
+                                                 std::int64_t micro_batch_tokens);
 
 enum class Outcome : std::uint8_t { kCompleted, kInterrupted };
 

@@ -79,11 +79,13 @@ TEST(RecipeErrors, WrongValuesAreNamedWithWhatIsExpectedAndFound) {
         "r.yaml:9: stages[0].optimizer.betas[1]: expected a number >= 0 and < 1, found 1"},
        {"2e-5", "1e-5\n      betas: 0.9",
         "r.yaml:9: stages[0].optimizer.betas: expected a list of 2, each a number >= 0 and < 1, found 0.9"},
-       {"size: 32", "size: 2.5", "r.yaml:12: stages[0].batch.global_batch_size: expected an integer >= 1, found 2.5"},
+       {"size: 32", "size: 2.5",
+        "r.yaml:12: stages[0].batch.global_batch_size: expected an integer from 1 to 100000000, found 2.5"},
        {"size: 32", "size: 1_000",
-        "r.yaml:12: stages[0].batch.global_batch_size: expected an integer >= 1, found \"1_000\""},
+        "r.yaml:12: stages[0].batch.global_batch_size: expected an integer from 1 to 100000000, found \"1_000\""},
        {"size: 32", "size: 99999999999999999999",
-        "r.yaml:12: stages[0].batch.global_batch_size: expected an integer >= 1, found 99999999999999999999"},
+        "r.yaml:12: stages[0].batch.global_batch_size: expected an integer from 1 to 100000000, found "
+        "99999999999999999999"},
        {"train: train.jsonl", "train: train.jsonl\n      packing: yes",
         "r.yaml:7: stages[0].data.packing: expected true or false, found \"yes\""},
        {"train: train.jsonl", "train: train.jsonl\n      validation_split: 0.6",
@@ -143,8 +145,9 @@ TEST(RecipeErrors, KeysThatContradictEachOtherAreNamed) {
         "(micro-batches are chosen by the memory plan)"},
        {"global_batch_size: 32",
         "per_device_train_batch_size: 5000000000\n      gradient_accumulation_steps: 5000000000",
-        "r.yaml:12: stages[0].batch.per_device_train_batch_size: times gradient_accumulation_steps is more than 64 "
-        "bits hold"},
+        "r.yaml:12: stages[0].batch.per_device_train_batch_size: 5000000000 times 5000000000 "
+        "gradient_accumulation_steps is more than the 100000000 sequences that a step may "
+        "have: lower one of them"},
        {"    batch:", "    validation: {every_steps: 5}\n    batch:",
         "r.yaml:11: stages[0].validation.every_steps: there is nothing to validate on (give stages[0].data.validation "
         "or stages[0].data.validation_split)"},

@@ -110,11 +110,13 @@ TEST(BatchPlan, RunsThatNoMemoryHoldsAreRefusedByTheKeyThatMakesThemSo) {
     return std::string();
   };
   BatchOptions options;
-  options.where = "stage \"s\": ";
+  const auto at = [](std::string_view key) { return fmt::format("r.yaml:7: stages[0].{}", key); };
+  options.at = at;
   options.batch_sequences = 1;
   for (const std::int64_t max_steps : {std::int64_t{1'000'000'000}, std::numeric_limits<std::int64_t>::max()}) {
     options.max_steps = max_steps;
-    EXPECT_THAT(message(options), testing::StartsWith(fmt::format("stage \"s\": schedule.max_steps {} ", max_steps)));
+    EXPECT_THAT(message(options),
+                testing::StartsWith(fmt::format("r.yaml:7: stages[0].schedule.max_steps {} ", max_steps)));
   }
   options = {.batch_tokens = 8, .max_steps = 1'000'000'000};
   EXPECT_THAT(message(options), testing::HasSubstr("schedule.max_steps 1000000000 "));
@@ -124,9 +126,28 @@ TEST(BatchPlan, RunsThatNoMemoryHoldsAreRefusedByTheKeyThatMakesThemSo) {
   EXPECT_EQ(message(options), "") << "max_steps ends it";
   options = {.batch_sequences = 1, .epochs = 3, .max_steps = std::numeric_limits<std::int64_t>::max()};
   EXPECT_EQ(message(options), "") << "the epochs end it";
+  options = {.batch_tokens = std::int64_t{1} << 40, .max_steps = 1, .at = at, .batch_key = "batch.global_batch_tokens"};
+  EXPECT_THAT(message(options), testing::StartsWith("r.yaml:7: stages[0].batch.global_batch_tokens makes a run of "));
+  options = {.batch_tokens = std::int64_t{1} << 40, .epochs = 1, .max_steps = 1};
+  EXPECT_EQ(message(options), "") << "one step holds the epoch";
   dataset.source_weights = {1e12};
   options = {.batch_sequences = 1, .max_steps = 1};
   EXPECT_THAT(message(options), testing::HasSubstr("the source s with weight 1000000000000 "));
+}
+
+TEST(BatchPlan, EpochsThatMakeNoStepAreRefused) {
+  const Dataset dataset = dataset_of(2);
+  for (const double epochs : {0.2, 0.0001}) {
+    try {
+      const BatchPlan plan(dataset, {.batch_sequences = 1, .epochs = epochs});
+      ADD_FAILURE() << epochs;
+    } catch (const base::Error& error) {
+      EXPECT_EQ(error.what(), fmt::format("schedule.epochs {} of 2 examples are less than half an example, so there is "
+                                          "no step: raise it",
+                                          epochs));
+    }
+  }
+  EXPECT_EQ(BatchPlan(dataset, {.batch_sequences = 1, .epochs = 0.3}).steps(), 1);
 }
 
 TEST(BatchPlan, FingerprintFollowsDataSeedAndOptions) {
