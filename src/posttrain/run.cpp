@@ -3,6 +3,7 @@
 #include <chrono>
 #include <filesystem>
 #include <memory>
+#include <new>
 #include <optional>
 #include <string>
 #include <utility>
@@ -14,6 +15,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "base/host_memory.h"
 #include "base/text.h"
 #include "checkpoint/hub_directory_writer.h"
 #include "checkpoint/model_output.h"
@@ -89,7 +91,7 @@ void reconcile(recipe::Recipe& recipe, const fs::path& stored_file) {
 /// A schedule that ends before its peak is allowed, but hardly meant.
 void warn_of_long_warmup(const Run& run, const recipe::Stage& stage, std::int64_t total_steps) {
   const optim::Schedule schedule = make_schedule(stage.schedule, total_steps);
-  if (total_steps > 0 && schedule.warmup_steps > total_steps) {
+  if (schedule.warmup_steps > total_steps) {
     run.say(fmt::format(
         "warning: stage {}: schedule.warmup_steps is {}, but the last step is {}: the learning rate "
         "ends at {:.2g} % of optimizer.learning_rate; lower warmup_steps, or use warmup_ratio",
@@ -99,8 +101,7 @@ void warn_of_long_warmup(const Run& run, const recipe::Stage& stage, std::int64_
 
 void report_preparation(const Run& run, std::size_t index, const PreparedStage& prepared) {
   const recipe::Stage& stage = run.recipe.stages[index];
-  run.say(fmt::format("stage {} ({}): {} steps", stage.name, prepared.plan->steps() == 0 ? "nothing to do" : "ready",
-                      prepared.plan->steps()));
+  run.say(fmt::format("stage {} (ready): {} steps", stage.name, prepared.plan->steps()));
   warn_of_long_warmup(run, stage, prepared.plan->steps());
   std::string text = format_reports(prepared.data.reports) + trainer::format_plan(prepared.memory);
   text += fmt::format("micro-batch: {} tokens", stage.batch.micro_batch_tokens);
@@ -235,6 +236,48 @@ RunOutcome run_stage(Run& run, std::size_t index, PreparedStage& prepared) {
   return RunOutcome::kCompleted;
 }
 
+/// Does `work`; where memory gives out, the Error says during what, what is left, and what helps: `advice`, which ends
+/// in a comma, and what always does.
+template <typename Work>
+auto within_memory(const std::string& activity, std::string_view advice, const Work& work) {
+  std::string what;
+  try {
+    return work();
+  } catch (const base::OutOfMemory& error) {
+    what = error.what();
+  } catch (const std::bad_alloc&) {
+    what = "the machine has no memory left";
+  }
+  base::fail(
+      "{}: {} ({} are available now): {}stop other programs, or raise the limit of this one (ulimit -v, the memory "
+      "limit of its container)",
+      activity, what, base::format_bytes(base::host_memory().available), advice);
+}
+
+RunOutcome run_stages(Run& run, std::vector<PreparedStage>& prepared) {
+  run.device = make_device(run.recipe);
+  const devices::Ceilings ceilings = run.device->ceilings();
+  run.peak_flops = compute_type(run.recipe) == tensor::DType::kBf16 ? ceilings.bf16_flops : ceilings.f32_flops;
+  run.say(fmt::format("device: {} ({})", run.device->name(), run.device->description()));
+  for (std::size_t i = 0; i < prepared.size(); ++i) {
+    const std::string& name = run.recipe.stages[i].name;
+    if (!run.is_last(i) && fs::exists(run.model_path(i) / "config.json")) {
+      run.say(fmt::format("stage {}: done already", name));
+      continue;
+    }
+    report_preparation(run, i, prepared[i]);
+    run.allocator = std::make_unique<tensor::Allocator>(*run.device);
+    run.stream = std::make_unique<tensor::Stream>(*run.device, *run.allocator);
+    const RunOutcome outcome =
+        within_memory(fmt::format("stage \"{}\"", name), "lower max_seq_length or batch.micro_batch_tokens, ",
+                      [&] { return run_stage(run, i, prepared[i]); });
+    if (outcome == RunOutcome::kInterrupted) {
+      return outcome;
+    }
+  }
+  return RunOutcome::kCompleted;
+}
+
 void report_scores(const Run& run) {
   if (run.scores.empty()) {
     return;
@@ -256,33 +299,27 @@ RunOutcome run_recipe(const recipe::Recipe& recipe, const RunOptions& options) {
   } else {
     trainer::RunDirectory::require_free(path);
   }
-  std::vector<PreparedStage> prepared = prepare_stages(run.recipe);
+  std::vector<PreparedStage> prepared =
+      within_memory("reading and planning", "", [&] { return prepare_stages(run.recipe); });
   if (!resuming) {
     checkpoint::require_disk_space(path, required_disk(run.recipe, prepared));
   }
   run.directory = std::make_unique<trainer::RunDirectory>(
       path, resuming ? trainer::RunDirectory::Mode::kResume : trainer::RunDirectory::Mode::kNew);
-  if (!resuming) {
-    if (options.resume) {
-      run.say(fmt::format("{}: nothing to resume yet, starting from the beginning", path.string()));
+  try {
+    if (!resuming) {
+      if (options.resume) {
+        run.say(fmt::format("{}: nothing to resume yet, starting from the beginning", path.string()));
+      }
+      base::write_file_atomically(run.directory->recipe_file(), recipe::write_recipe(run.recipe));
     }
-    base::write_file_atomically(run.directory->recipe_file(), recipe::write_recipe(run.recipe));
-  }
-  run.device = make_device(run.recipe);
-  const devices::Ceilings ceilings = run.device->ceilings();
-  run.peak_flops = compute_type(run.recipe) == tensor::DType::kBf16 ? ceilings.bf16_flops : ceilings.f32_flops;
-  run.say(fmt::format("device: {} ({})", run.device->name(), run.device->description()));
-  for (std::size_t i = 0; i < prepared.size(); ++i) {
-    if (!run.is_last(i) && fs::exists(run.model_path(i) / "config.json")) {
-      run.say(fmt::format("stage {}: done already", run.recipe.stages[i].name));
-      continue;
-    }
-    report_preparation(run, i, prepared[i]);
-    run.allocator = std::make_unique<tensor::Allocator>(*run.device);
-    run.stream = std::make_unique<tensor::Stream>(*run.device, *run.allocator);
-    if (run_stage(run, i, prepared[i]) == RunOutcome::kInterrupted) {
+    if (within_memory("preparing the device", "", [&] { return run_stages(run, prepared); }) ==
+        RunOutcome::kInterrupted) {
       return RunOutcome::kInterrupted;
     }
+  } catch (...) {
+    run.directory->discard_unused();  // so that the next attempt finds nothing in its way
+    throw;
   }
   report_scores(run);
   return RunOutcome::kCompleted;

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "base/json.h"
+#include "trainer/tensorboard.h"
 
 namespace flyover::trainer {
 namespace {
@@ -29,6 +30,18 @@ bool keeps(const std::string& line, const std::string& stage, std::int64_t last_
   }
   const bool same_stage = json.value("stage", std::string()) == stage;
   return !same_stage || json["step"].get<std::int64_t>() <= last_step;
+}
+
+/// Whether a step's metrics have been recorded; the first step's always are.
+bool has_steps(const fs::path& metrics_file) {
+  std::ifstream file(metrics_file);
+  for (std::string line; std::getline(file, line);) {
+    const Json json = Json::parse(line, nullptr, false);
+    if (json.is_object() && json.value("step", std::int64_t{0}) > 0) {
+      return true;
+    }
+  }
+  return false;
 }
 
 }  // namespace
@@ -94,11 +107,11 @@ void RunDirectory::require_free(const fs::path& path) {
   }
 }
 
-RunDirectory::RunDirectory(fs::path path, Mode mode) : path_(std::move(path)) {
+RunDirectory::RunDirectory(fs::path path, Mode mode) : path_(std::move(path)), is_new_(mode == Mode::kNew) {
   std::error_code error;
   if (mode == Mode::kNew) {
     require_free(path_);
-    fs::create_directories(path_, error);
+    made_directory_ = fs::create_directories(path_, error);
     base::require(!error, "run_directory {}: cannot create it: {}", path_.string(), error.message());
   } else {
     base::require(fs::exists(path_), "run_directory {}: does not exist, there is nothing to resume", path_.string());
@@ -109,6 +122,27 @@ RunDirectory::RunDirectory(fs::path path, Mode mode) : path_(std::move(path)) {
   if (::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
     ::close(lock_);
     base::fail("run_directory {}: another process is working in it", path_.string());
+  }
+}
+
+void RunDirectory::discard_unused() const {
+  if (!is_new_ || has_steps(metrics_file())) {
+    return;
+  }
+  std::vector<fs::path> own;
+  for (const auto& entry : fs::directory_iterator(path_)) {
+    const std::string name = entry.path().filename().string();
+    if (name == kRecipeFile || name == kMetricsFile || name == "checkpoints" || name == "stages" || name == kLockFile ||
+        name.starts_with(TensorboardFile::kPrefix) || name.ends_with(".writing")) {
+      own.push_back(entry.path());
+    }
+  }
+  std::error_code error;  // what cannot be removed stays
+  for (const fs::path& part : own) {
+    fs::remove_all(part, error);
+  }
+  if (made_directory_) {
+    fs::remove(path_, error);  // unless somebody has put something else there
   }
 }
 

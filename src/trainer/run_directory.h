@@ -44,6 +44,10 @@ class RunDirectory {
   RunDirectory& operator=(const RunDirectory&) = delete;
   ~RunDirectory();
 
+  /// Removes what a new run has written, and the directory if the run made it, where no step has been done yet: there
+  /// is nothing in it to go on from. Does nothing otherwise, and for a run that is continued.
+  void discard_unused() const;
+
   /// Throws Error unless a run can begin there: nothing is there, or only what a process that was ended before it began
   /// left. The message says whether what is there is a run, a damaged one or none, and what to do.
   static void require_free(const std::filesystem::path& path);
@@ -55,6 +59,8 @@ class RunDirectory {
 
  private:
   std::filesystem::path path_;
+  bool is_new_;
+  bool made_directory_ = false;
   int lock_ = -1;
 };
 

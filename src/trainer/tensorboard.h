@@ -20,6 +20,9 @@ std::string tfrecord(std::string_view payload);
 /// A new event file in a directory; every event is one record with an Event message (tensorflow/core/util/event.proto).
 class TensorboardFile {
  public:
+  /// What the names of event files begin with.
+  static constexpr std::string_view kPrefix = "events.out.tfevents.";
+
   /// `seconds`: the time of the run's start, which the file name carries.
   TensorboardFile(const std::filesystem::path& directory, double seconds);
   /// Scalars of one step. Throws Error if it cannot be written.
