@@ -1,7 +1,9 @@
 #include <cstdio>
 #include <iostream>
 #include <new>
+#include <string>
 #include <system_error>
+#include <vector>
 
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
@@ -9,6 +11,7 @@
 #include <fmt/core.h>
 
 #include "base/error.h"
+#include "base/text.h"
 #include "cli/commands.h"
 
 namespace {
@@ -37,7 +40,9 @@ int guarded(const Action& action) {
     fmt::print(stderr, "internal error (please report this): {}\n", error.what());
     return kInternalError;
   } catch (const std::bad_alloc&) {
-    fmt::print(stderr, "error: the machine has no memory left\n");
+    fmt::print(stderr,
+               "error: the machine has no memory left: stop other programs, or raise the limit of this one (ulimit -v, "
+               "the memory limit of its container)\n");
     return kWrongInput;
   } catch (const std::system_error& error) {
     if (std::ferror(stdout) != 0) {
@@ -49,6 +54,25 @@ int guarded(const Action& action) {
     fmt::print(stderr, "internal error (please report this): {}\n", error.what());
     return kInternalError;
   }
+}
+
+/// What is wrong with a command line, and where to read how it should be.
+std::string complaint(const CLI::App* app, const CLI::Error& error) {
+  std::string command = app->get_name();
+  for (auto named = app->get_subcommands(); !named.empty(); named = app->get_subcommands()) {
+    app = named.back();
+    command += " " + app->get_name();
+  }
+  std::vector<std::string> verbs;
+  for (const CLI::App* verb : app->get_subcommands([](const CLI::App*) { return true; })) {
+    verbs.push_back(verb->get_name());
+  }
+  const std::vector<std::string> unknown = app->remaining();
+  const std::string message = verbs.empty() || unknown.empty()
+                                  ? error.what()
+                                  : fmt::format("there is no command \"{}\"{}", unknown.front(),
+                                                flyover::base::suggestion(unknown.front(), verbs));
+  return fmt::format("error: {}: {}: see {} --help\n", command, message, command);
 }
 
 }  // namespace
@@ -69,6 +93,7 @@ int main(int argc, char** argv) {
   add_convert(app, action);
   add_bench(app, action);
   add_report(app, action);
+  app.failure_message(complaint);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -34,6 +34,11 @@ std::int64_t microseconds_since(std::chrono::steady_clock::time_point begin) {
     const struct rlimit limit { bytes, bytes };
     ::setrlimit(RLIMIT_FSIZE, &limit);
   }
+  if (options.address_space_limit >= 0) {
+    const auto bytes = static_cast<rlim_t>(options.address_space_limit);
+    const struct rlimit limit { bytes, bytes };
+    ::setrlimit(RLIMIT_AS, &limit);
+  }
   std::vector<char*> argv;
   std::string program = FLYOVER_BINARY;
   argv.push_back(program.data());

@@ -22,6 +22,7 @@ struct ProcessOptions {
   std::string input = {};                     ///< what the child reads, at most 64 KiB
   std::string output_file = {};               ///< where standard output goes instead of into the result
   std::int64_t file_size_limit = -1;          ///< bytes that a file may have: writing more fails as on a full disk
+  std::int64_t address_space_limit = -1;      ///< bytes that the child may map (ulimit -v)
 };
 
 /// Runs `flyover` with these arguments.
