@@ -32,7 +32,7 @@ MemoryPlan plan_memory(const PlanRequest& request) {
       optim::make_optimizer(stream, model->parameters(),
                             std::vector<optim::ParameterSettings>(model->parameters().all().size()), request.optimizer);
   std::vector<tensor::Tensor> routed;
-  for (std::int64_t mixture = 0; request.routed_tokens > 0 && mixture < model->summary().mixtures; ++mixture) {
+  for (std::size_t mixture = 0; request.routed_tokens > 0 && mixture < model->summary().mixtures.size(); ++mixture) {
     routed.push_back(stream.empty({request.routed_tokens, model->summary().choices}, tensor::DType::kI32));
   }
   const Gradients gradients =
