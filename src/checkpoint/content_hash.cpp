@@ -34,7 +34,7 @@ std::string ContentHash::text() const {
 }
 
 std::string hash_of_file(const std::filesystem::path& path) {
-  constexpr std::size_t kPiece = std::size_t{16} << 20;
+  constexpr std::size_t kPiece = std::size_t{1} << 20;
   const base::MappedFile file(path);
   ContentHash hash;
   for (std::size_t begin = 0; begin < file.bytes().size(); begin += kPiece) {
