@@ -86,6 +86,27 @@ bool restores(const Block& block, const float* values, float scale) {
   });
 }
 
+void write_scale(TensorType type, float scale, std::byte* bytes) {
+  if (type == TensorType::kF8E8M0) {
+    *bytes = std::byte{kernels::encode_ue8m0(scale)};
+  } else {
+    convert_elements(kernels::DType::kF32, std::as_bytes(std::span(&scale, 1)), type, {bytes, size_of(type)});
+  }
+}
+
+/// The least number of a floating-point type that is not below a positive value.
+float ceil_to_type(TensorType type, float value) {
+  std::array<std::byte, sizeof(float)> bytes{};
+  write_scale(type, value, bytes.data());
+  if (read_scale(type, bytes.data()) < value) {  // not of F32, which holds every value
+    std::uint16_t pattern = 0;
+    std::memcpy(&pattern, bytes.data(), sizeof(pattern));
+    ++pattern;
+    std::memcpy(bytes.data(), &pattern, sizeof(pattern));
+  }
+  return read_scale(type, bytes.data());
+}
+
 template <typename Format>
 float choose_scale(TensorType type, const Block& block, const float* values, float largest, const std::byte* kept) {
   if (kept != nullptr) {
@@ -95,8 +116,8 @@ float choose_scale(TensorType type, const Block& block, const float* values, flo
     }
   }
   const float ratio = std::max(largest, Format::kLeastMaximum) / Format::kLargest;
-  if (type == TensorType::kF32) {
-    return ratio;
+  if (type != TensorType::kF8E8M0) {
+    return ceil_to_type(type, ratio);
   }
   const float scale = kernels::ceil_power_of_two(ratio);
   if constexpr (std::is_same_v<Format, Fp4>) {
@@ -139,14 +160,6 @@ void encode_block(const BlockRow& shape, const Block& block, const float* values
   }
 }
 
-void write_scale(TensorType type, float scale, std::byte* bytes) {
-  if (type == TensorType::kF32) {
-    std::memcpy(bytes, &scale, sizeof(scale));
-  } else {
-    *bytes = std::byte{kernels::encode_ue8m0(scale)};
-  }
-}
-
 template <typename Format>
 std::optional<std::int64_t> quantise_as(const BlockRow& shape, const float* values, std::span<const std::byte> kept,
                                         std::span<std::byte> elements, std::span<std::byte> scales) {
@@ -161,7 +174,7 @@ std::optional<std::int64_t> quantise_as(const BlockRow& shape, const float* valu
     const auto largest = std::bit_cast<float>(largest_bits);
     const float scale =
         choose_scale<Format>(shape.scale_type, block, values, largest, kept.empty() ? nullptr : kept.data() + place);
-    if (!std::isfinite(Format::decode(Format::encode(largest / scale)) * scale)) {
+    if (!std::isfinite(scale) || !std::isfinite(Format::decode(Format::encode(largest / scale)) * scale)) {
       return index;
     }
     if (!scales.empty()) {
@@ -199,9 +212,8 @@ bool decode_block(const Block& block, const std::byte* elements, float scale, fl
 }
 
 void check_shape(const BlockRow& shape, std::size_t values, std::size_t elements, std::size_t scales) {
-  const bool typed = shape.scale_type == TensorType::kF8E8M0 ||
-                     (shape.format == WeightFormat::kFp8 && shape.scale_type == TensorType::kF32);
-  base::check(typed && shape.rows > 0 && shape.rows <= block_shape(shape.format).rows && shape.columns >= 0 &&
+  base::check(is_scale_type(shape.format, shape.scale_type) && shape.rows > 0 &&
+                  shape.rows <= block_shape(shape.format).rows && shape.columns >= 0 &&
                   (shape.format == WeightFormat::kFp8 || shape.columns % block_shape(shape.format).columns == 0) &&
                   values == static_cast<std::size_t>(shape.rows * shape.columns) &&
                   (elements == 0 || elements == static_cast<std::size_t>(shape.element_bytes())) &&
@@ -214,6 +226,11 @@ void check_shape(const BlockRow& shape, std::size_t values, std::size_t elements
 
 std::string_view name_of(WeightFormat format) {
   return format == WeightFormat::kFp8 ? "FP8" : format == WeightFormat::kFp4 ? "FP4" : "plain";
+}
+
+bool is_scale_type(WeightFormat format, TensorType type) {
+  const bool floating = type == TensorType::kF32 || type == TensorType::kBf16 || type == TensorType::kF16;
+  return type == TensorType::kF8E8M0 ? format != WeightFormat::kPlain : format == WeightFormat::kFp8 && floating;
 }
 
 BlockShape block_shape(WeightFormat format) {
@@ -235,13 +252,12 @@ std::size_t BlockRow::scale_bytes() const {
 }
 
 float read_scale(TensorType type, const std::byte* bytes) {
-  if (type == TensorType::kF32) {
-    float scale = 0.0f;
-    std::memcpy(&scale, bytes, sizeof(scale));
-    return scale;
+  if (type == TensorType::kF8E8M0) {
+    return kernels::decode_ue8m0(std::to_integer<std::uint8_t>(*bytes));
   }
-  base::check(type == TensorType::kF8E8M0, "scales of type {}", name_of(type));
-  return kernels::decode_ue8m0(std::to_integer<std::uint8_t>(*bytes));
+  float scale = 0.0f;
+  convert_elements(type, {bytes, size_of(type)}, kernels::DType::kF32, std::as_writable_bytes(std::span(&scale, 1)));
+  return scale;
 }
 
 std::optional<std::int64_t> dequantise(const BlockRow& shape, std::span<const std::byte> elements,

@@ -18,6 +18,10 @@ enum class WeightFormat : std::uint8_t { kPlain, kFp8, kFp4 };
 /// "FP8", "FP4"; "plain".
 std::string_view name_of(WeightFormat format);
 
+/// Whether scales may have this type. FP4: F8_E8M0; FP8: also F32 (as DeepSeek-V3 is published), BF16 and F16 (as
+/// Qwen3 is).
+bool is_scale_type(WeightFormat format, TensorType type);
+
 /// Rows and columns of a matrix that share a scale; blocks at the lower and right edges may be smaller. Not for kPlain.
 struct BlockShape {
   std::int64_t rows;
@@ -28,7 +32,7 @@ BlockShape block_shape(WeightFormat format);
 /// Rows of a weight that lie in the same row of blocks, all columns: one row of scales belongs to them.
 struct BlockRow {
   WeightFormat format = WeightFormat::kFp8;     ///< not kPlain
-  TensorType scale_type = TensorType::kF8E8M0;  ///< or kF32
+  TensorType scale_type = TensorType::kF8E8M0;  ///< see is_scale_type
   std::int64_t rows = 0;                        ///< at most block_shape(format).rows
   std::int64_t columns = 0;                     ///< FP4: a multiple of 32
   std::int64_t element_bytes() const;           ///< of all rows
@@ -49,8 +53,8 @@ float read_scale(TensorType type, const std::byte* bytes);
 /// not finite, or too large for the format's neighbourhood of it to be finite.
 ///
 /// The scale of a block is the power of two 2^ceil(log2(amax / largest code)) with amax = max |value|, at least 1e-4
-/// for FP8 and 6 * 2^-126 for FP4; F32 scales of FP8 are amax / 448. Three cases differ from that, in none of which the
-/// values that the codes stand for change:
+/// for FP8 and 6 * 2^-126 for FP4; F32 scales of FP8 are amax / 448, BF16 and F16 ones the next number that is not
+/// below it. Three cases differ from that, in none of which the values that the codes stand for change:
 /// * `kept` holds scales (as many as `scales`) and with its scale the block's values are exactly codes: then that one.
 ///   Weights that were read from a quantised checkpoint and have not changed give that checkpoint's bytes again.
 /// * FP4 whose values are exactly codes up to 3 with twice the scale: then twice the scale. A block of weights with

@@ -37,8 +37,44 @@ TensorType plain_type(const ModelDirectory& source, ConvertTo to) {
   return wide ? TensorType::kF32 : TensorType::kBf16;
 }
 
-/// config.json of the result.
-Json target_config(const ModelDirectory& source, ConvertTo to, const ModelDirectory* like) {
+/// How the published checkpoint of the source's family stores its weights. Throws Error if it has no such formats.
+std::vector<models::ReleasedWeight> published_weights(const ModelDirectory& source, ConvertTo to) {
+  auto released = models::released_weights(source.config(), config_source(source));
+  base::require(!released.empty(),
+                "{}: is of a family without a list of quantised weights: convert it to bf16 or "
+                "f32, or --like another directory",
+                source.path().string());
+  const bool has_fp4 = std::any_of(released.begin(), released.end(), [](const models::ReleasedWeight& weight) {
+    return weight.stored == models::ReleasedAs::kFp4;
+  });
+  base::require(to == ConvertTo::kFp8 || has_fp4,
+                "{}: is of a family that is not published in FP4: convert it to fp8, bf16 or f32, or --like another "
+                "directory",
+                source.path().string());
+  return released;
+}
+
+/// The type of the result's FP8 scales (see ConversionRequest).
+TensorType fp8_scales(const ConversionRequest& request, std::span<const MatchedSlice> source,
+                      std::span<const models::ReleasedWeight> published) {
+  if (request.fp8_scales.has_value()) {
+    return *request.fp8_scales;
+  }
+  for (const MatchedSlice& slice : source) {
+    if (slice.weight.format == WeightFormat::kFp8) {
+      return slice.weight.scales->entry->dtype;
+    }
+  }
+  for (const models::ReleasedWeight& weight : published) {
+    if (is_quantised(weight.stored) && weight.stored != models::ReleasedAs::kFp4) {
+      return quantised_storage(weight.name, weight.stored).scales;
+    }
+  }
+  return TensorType::kF8E8M0;
+}
+
+/// config.json of the result. `fp8_scales`: their type.
+Json target_config(const ModelDirectory& source, ConvertTo to, TensorType fp8_scales, const ModelDirectory* like) {
   Json config = source.config();
   TensorType plain = plain_type(source, to);
   Json storage = Json::object();
@@ -48,22 +84,16 @@ Json target_config(const ModelDirectory& source, ConvertTo to, const ModelDirect
   } else if (to == ConvertTo::kFp4Experts) {
     storage["expert_dtype"] = "fp4";
   } else if (to == ConvertTo::kFp8 || to == ConvertTo::kFp4) {
-    const auto released = models::released_weights(source.config(), config_source(source));
-    const bool f32_scales = std::any_of(released.begin(), released.end(), [](const models::ReleasedWeight& weight) {
-      return weight.stored == models::ReleasedAs::kFp8WithF32Scales;
-    });
-    storage = quantised_storage_keys(f32_scales ? TensorType::kF32 : TensorType::kF8E8M0, to == ConvertTo::kFp4);
+    storage = quantised_storage_keys(fp8_scales, to == ConvertTo::kFp4,
+                                     models::plain_modules(source.config(), config_source(source)));
   }
   set_storage(config, plain, storage);
   return config;
 }
 
-/// The model of the result. Of the result's configuration it takes what may change the computation: experts in FP4
-/// change how indexers compute, which not all can.
-std::unique_ptr<models::LanguageModel> make_target_model(const ModelDirectory& source, const Json& result,
+/// The model of the result, made of its configuration: what is written must be what can be read.
+std::unique_ptr<models::LanguageModel> make_target_model(const ModelDirectory& source, const Json& config,
                                                          ConvertNames names, const ModelDirectory* like) {
-  Json config = source.config();
-  config["expert_dtype"] = result.value("expert_dtype", Json());
   const std::string where = fmt::format("{}, as it would be converted", config_source(source));
   if (like != nullptr) {
     return models::make_model(config, where, stored_names(*like));
@@ -102,45 +132,14 @@ std::vector<SourceRows> rows_for(const CheckpointSlice& target, std::span<const 
   return result;
 }
 
-/// Blocks in a row of a weight, if it were stored so.
-std::int64_t blocks_in_row(const std::vector<std::int64_t>& shape, WeightFormat format) {
-  const std::int64_t columns = block_shape(format).columns;
-  return (matrix_shape(shape).columns + columns - 1) / columns;
-}
-
-/// What the source remembers of the rows of a weight.
-RememberedScales remembered_of(const ConvertedWeight& weight, const ScaleMemory& memory) {
-  RememberedScales result;
-  std::int64_t begin = 0;
-  for (const SourceRows& rows : weight.rows) {
-    const auto known = memory.find(rows.weight.elements->entry->name);
-    if (known != memory.end() && rows.weight.format == WeightFormat::kPlain) {
-      move_scales(known->second, blocks_in_row(weight.shape, known->second.format), rows.first, rows.count, begin,
-                  result);
-    }
-    begin += rows.count;
-  }
-  return result;
-}
-
 /// How each weight of the published checkpoint is stored, by name; FP8 and FP4 only.
 std::map<std::string, models::ReleasedAs, std::less<>> published_formats(const ModelDirectory& source,
                                                                          const models::StoredNames& names,
                                                                          ConvertTo to) {
-  const auto released = models::released_weights(source.config(), config_source(source), names);
-  base::require(!released.empty(),
-                "{}: is of a family without a list of quantised weights: convert it to bf16 or "
-                "f32, or --like another directory",
-                source.path().string());
   using models::ReleasedAs;
-  const auto is_fp4 = [](const models::ReleasedWeight& weight) { return weight.stored == ReleasedAs::kFp4; };
-  base::require(to == ConvertTo::kFp8 || std::any_of(released.begin(), released.end(), is_fp4),
-                "{}: is of a family that is not published in FP4: convert it to fp8, bf16 or f32, or --like another "
-                "directory",
-                source.path().string());
   std::map<std::string, ReleasedAs, std::less<>> formats;
-  for (const models::ReleasedWeight& weight : released) {
-    if (is_fp4(weight)) {
+  for (const models::ReleasedWeight& weight : models::released_weights(source.config(), config_source(source), names)) {
+    if (weight.stored == ReleasedAs::kFp4) {
       formats[weight.name] = to == ConvertTo::kFp8 ? ReleasedAs::kFp8 : ReleasedAs::kFp4;
     } else if (to != ConvertTo::kFp4Experts && is_quantised(weight.stored)) {
       formats[weight.name] = weight.stored;
@@ -166,10 +165,15 @@ std::string published_part(const ConvertedWeight& weight) {
 /// What decides how weights are stored.
 class StorageRule {
  public:
-  StorageRule(const ModelDirectory& source, ConvertTo to, const ModelDirectory* like, const models::StoredNames& names)
-      : plain_(plain_type(source, to)), like_(like) {
-    if (like == nullptr && to != ConvertTo::kBf16 && to != ConvertTo::kF32) {
-      formats_ = published_formats(source, names, to);
+  StorageRule(const ModelDirectory& source, const ConversionRequest& request, TensorType fp8_scales,
+              const ModelDirectory* like, const models::StoredNames& names)
+      : source_(source),
+        plain_(plain_type(source, request.to)),
+        fp8_scales_(fp8_scales),
+        keeps_scales_(!request.fp8_scales.has_value()),
+        like_(like) {
+    if (like == nullptr && request.to != ConvertTo::kBf16 && request.to != ConvertTo::kF32) {
+      formats_ = published_formats(source, names, request.to);
     }
   }
 
@@ -186,6 +190,11 @@ class StorageRule {
       const auto format = formats_.find(published_part(weight));
       if (format != formats_.end()) {
         weight.storage = quantised_storage(weight.name, format->second);
+        if (weight.storage.format == WeightFormat::kFp8) {
+          const StoredWeight& first = weight.rows.front().weight;
+          const bool keeps = keeps_scales_ && first.format == WeightFormat::kFp8;
+          weight.storage.scales = keeps ? first.scales->entry->dtype : fp8_scales_;
+        }
       } else {
         base::check(weight.shape.size() < 3 || formats_.empty(),
                     "{}: merged experts that no published weight describes", weight.name);
@@ -195,6 +204,11 @@ class StorageRule {
     base::require(can_store(weight.storage.format, weight.shape),
                   "the weight {} {} cannot be stored as {}: it needs columns in multiples of 32", quote(weight.name),
                   format_shape(weight.shape), name_of(weight.storage.format));
+    base::require(!mixes_fp8_blocks(weight),
+                  "{}: the blocks of 128 x 128 of {} {} would have rows of several FP8 blocks of the source, and its "
+                  "values be rounded again; keep the names (--names source), or convert to f32 or bf16 first, and that "
+                  "to FP8 if the loss does not matter",
+                  source_.path().string(), quote(weight.name), format_shape(weight.shape));
   }
 
  private:
@@ -206,7 +220,6 @@ class StorageRule {
                   like_->path().string(), quote(weight.name), format_shape(weight.shape));
     weight.storage = storage_of(*model);
     if (model->format != WeightFormat::kPlain) {
-      check_scales(*model);
       weight.kept = model;
       return;
     }
@@ -216,7 +229,10 @@ class StorageRule {
                   quote(weight.name), name_of(type));
   }
 
+  const ModelDirectory& source_;
   TensorType plain_;
+  TensorType fp8_scales_;
+  bool keeps_scales_;  ///< of weights that are FP8 already
   const ModelDirectory* like_;
   std::map<std::string, models::ReleasedAs, std::less<>> formats_;
 };
@@ -232,6 +248,12 @@ void add_copies(const ModelDirectory& like, const models::LanguageModel& model, 
   }
 }
 
+bool becomes_fp8(const ConvertedWeight& weight) {
+  return weight.storage.format == WeightFormat::kFp8 &&
+         std::any_of(weight.rows.begin(), weight.rows.end(),
+                     [](const SourceRows& rows) { return rows.weight.format == WeightFormat::kPlain; });
+}
+
 /// The names of the result as its model knows them, for the family's list of published weights.
 models::StoredNames names_of(const models::LanguageModel& model) {
   std::map<std::string, bool, std::less<>> names;
@@ -245,29 +267,35 @@ models::StoredNames names_of(const models::LanguageModel& model) {
 
 }  // namespace
 
-Conversion plan_conversion(const ModelDirectory& source, ConvertTo to, ConvertNames names, const ModelDirectory* like) {
-  const auto model = models::make_model(source.config(), config_source(source), stored_names(source));
-  const std::vector<MatchedSlice> matched = match_weights(source, *model);
-  const Json config = target_config(source, to, like);
-  const auto target = make_target_model(source, config, names, like);
-  const std::vector<Parameter>& from = model->parameters().all();
+Conversion plan_conversion(const ModelDirectory& source, const ConversionRequest& request, const ModelDirectory* like) {
+  base::require(!request.fp8_scales.has_value() || request.to == ConvertTo::kFp8 || request.to == ConvertTo::kFp4,
+                "--scales: is for --to fp8 and --to fp4, which write FP8");
+  Conversion conversion;
+  conversion.model = models::make_model(source.config(), config_source(source), stored_names(source));
+  conversion.matched = match_tensors(source, *conversion.model);
+  TensorType scales = TensorType::kF8E8M0;
+  if (like == nullptr && request.to != ConvertTo::kBf16 && request.to != ConvertTo::kF32) {
+    scales = fp8_scales(request, conversion.matched, published_weights(source, request.to));
+  }
+  const Json config = target_config(source, request.to, scales, like);
+  const auto target = make_target_model(source, config, request.names, like);
+  const std::vector<Parameter>& from = conversion.model->parameters().all();
   const std::vector<Parameter>& into = target->parameters().all();
   base::require(from.size() == into.size(), "{}: only one of it and {} has a prediction block",
                 like == nullptr ? "" : like->path().string(), source.path().string());
-  const StorageRule rule(source, to, like, names_of(*target));
-  const ScaleMemory memory = read_scales(source);
-  Conversion conversion;
+  const StorageRule rule(source, request, scales, like, names_of(*target));
+  const bool trained_for_fp4 = source.config().value("expert_dtype", Json()) == "fp4";
   conversion.config = config.dump(2) + "\n";
-  std::span<const MatchedSlice> rest = matched;
+  std::span<const MatchedSlice> rest = conversion.matched;
   for (std::size_t i = 0; i < from.size(); ++i) {
     base::check(from[i].spec.shape == into[i].spec.shape, "{} and {} are not the same parameter", from[i].spec.name,
                 into[i].spec.name);
     const auto sources = rest.first(from[i].spec.slices.size());
     rest = rest.subspan(sources.size());
     for (const CheckpointSlice& slice : into[i].spec.slices) {
-      ConvertedWeight weight{slice.name, shape_of(slice), {}, rows_for(slice, sources), {}, {}};
-      weight.remembered = remembered_of(weight, memory);
+      ConvertedWeight weight{slice.name, shape_of(slice), {}, rows_for(slice, sources), {}};
       rule.apply(into[i], weight);
+      conversion.untrained_fp8 += trained_for_fp4 && becomes_fp8(weight) ? 1 : 0;
       conversion.weights.push_back(std::move(weight));
     }
   }
@@ -275,6 +303,15 @@ Conversion plan_conversion(const ModelDirectory& source, ConvertTo to, ConvertNa
     add_copies(*like, *target, conversion);
   }
   return conversion;
+}
+
+void check_contents(const ModelDirectory& source, const Conversion& conversion) {
+  check_contents(source, *conversion.model, conversion.matched);
+  for (const ConvertedWeight& weight : conversion.weights) {
+    if (weight.kept.has_value()) {
+      check_scales(*weight.kept);
+    }
+  }
 }
 
 std::vector<ConvertedTensor> tensors_of(const Conversion& conversion) {
@@ -292,111 +329,6 @@ std::vector<ConvertedTensor> tensors_of(const Conversion& conversion) {
         {part_spec(name, conversion.weights[i].shape, conversion.weights[i].storage, WeightPart::kElements), i});
   }
   return tensors;
-}
-
-namespace {
-
-/// The bytes of some rows of a tensor that has `rows` in all.
-std::span<const std::byte> row_bytes(const ModelTensor& tensor, std::int64_t rows, std::int64_t first,
-                                     std::int64_t count) {
-  const std::span<const std::byte> bytes = bytes_of(tensor);
-  const std::size_t row = bytes.size() / static_cast<std::size_t>(std::max<std::int64_t>(rows, 1));
-  return bytes.subspan(static_cast<std::size_t>(first) * row, static_cast<std::size_t>(count) * row);
-}
-
-/// Whether the bytes of the sources, one after the other, are those of the result. Rows of FP4 are independent of each
-/// other, blocks of FP8 are not.
-bool copies_bytes(const ConvertedWeight& weight) {
-  return std::all_of(weight.rows.begin(), weight.rows.end(), [&](const SourceRows& rows) {
-    const WeightStorage from = storage_of(rows.weight);
-    const bool whole = weight.rows.size() == 1 && rows.weight.shape() == weight.shape;
-    return from.format == weight.storage.format && from.elements == weight.storage.elements &&
-           (from.format != WeightFormat::kFp8 || (whole && from.scales == weight.storage.scales));
-  });
-}
-
-void copy_bytes(const SourceRows& rows, WeightPart part, const PieceWriter& write) {
-  constexpr std::size_t kPiece = std::size_t{4} << 20;
-  const ModelTensor& tensor = part == WeightPart::kScales ? *rows.weight.scales : *rows.weight.elements;
-  const bool fp8_scales = part == WeightPart::kScales && rows.weight.format == WeightFormat::kFp8;
-  const std::span<const std::byte> bytes =
-      fp8_scales ? bytes_of(tensor) : row_bytes(tensor, matrix_shape(rows.weight.shape()).rows, rows.first, rows.count);
-  for (std::size_t begin = 0; begin < bytes.size(); begin += kPiece) {
-    const auto piece = bytes.subspan(begin, std::min(kPiece, bytes.size() - begin));
-    if (part == WeightPart::kElements) {
-      check_finite(tensor, piece);
-    }
-    write(piece);
-    tensor.file->release(piece);
-  }
-}
-
-/// Rows [first, first + count) of the result.
-void read_converted_rows(const ConvertedWeight& weight, std::int64_t first, std::int64_t count,
-                         std::span<float> values) {
-  const auto columns = static_cast<std::size_t>(matrix_shape(weight.shape).columns);
-  std::int64_t begin = 0;  // of the source's rows, in rows of the result
-  for (const SourceRows& rows : weight.rows) {
-    const std::int64_t from = std::max(first, begin), to = std::min(first + count, begin + rows.count);
-    if (from < to) {
-      const std::int64_t place = rows.first + from - begin;
-      read_rows(rows.weight, place, to - from,
-                values.subspan(static_cast<std::size_t>(from - first) * columns,
-                               static_cast<std::size_t>(to - from) * columns));
-      const ModelTensor& elements = *rows.weight.elements;
-      elements.file->release(row_bytes(elements, matrix_shape(rows.weight.shape()).rows, place, to - from));
-    }
-    begin += rows.count;
-  }
-}
-
-}  // namespace
-
-bool loses_scales(const ConvertedWeight& weight) {
-  const bool quantised = std::any_of(weight.rows.begin(), weight.rows.end(), [](const SourceRows& rows) {
-    return rows.weight.scales != nullptr && rows.weight.scales->entry->dtype == TensorType::kF8E8M0;
-  });
-  return weight.storage.format == WeightFormat::kPlain && (quantised || !weight.remembered.blocks.empty());
-}
-
-std::optional<RememberedScales> lost_scales(const ConvertedWeight& weight, std::int64_t most) {
-  RememberedScales result = weight.remembered;
-  std::int64_t begin = 0;
-  for (const SourceRows& rows : weight.rows) {
-    if (rows.weight.scales != nullptr && rows.weight.scales->entry->dtype == TensorType::kF8E8M0) {
-      const bool all = remember_scales(rows.weight, rows.first, rows.count, begin, most, result);
-      release(*rows.weight.elements);
-      release(*rows.weight.scales);
-      if (!all) {
-        return std::nullopt;
-      }
-    }
-    begin += rows.count;
-  }
-  std::sort(result.blocks.begin(), result.blocks.end());
-  return static_cast<std::int64_t>(result.blocks.size()) > most ? std::nullopt : std::optional(std::move(result));
-}
-
-void write_converted(const ConvertedWeight& weight, WeightPart part, const PieceWriter& write) {
-  if (copies_bytes(weight)) {
-    for (const SourceRows& rows : weight.rows) {
-      copy_bytes(rows, part, write);
-    }
-    return;
-  }
-  WeightSource source{weight.name, weight.shape, {}, weight.kept, &weight.remembered};
-  source.rows = [&](std::int64_t first, std::int64_t count, std::span<float> values) {
-    read_converted_rows(weight, first, count, values);
-  };
-  write_part(source, weight.storage, part, write);
-  for (const SourceRows& rows : weight.rows) {
-    if (rows.weight.scales != nullptr) {
-      release(*rows.weight.scales);
-    }
-  }
-  if (weight.kept.has_value()) {
-    release(*weight.kept->scales);
-  }
 }
 
 }  // namespace flyover::checkpoint

@@ -2,13 +2,14 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "checkpoint/weight_writer.h"
+#include "checkpoint/converted_weight.h"
+#include "checkpoint/weight_matching.h"
 #include "models/language_model.h"
 
 namespace flyover::checkpoint {
@@ -31,34 +32,34 @@ enum class ConvertNames : std::uint8_t {
   kTransformers  ///< the module names of transformers, with the experts of a layer merged
 };
 
-/// Rows of a weight of the source.
-struct SourceRows {
-  StoredWeight weight;
-  std::int64_t first = 0;
-  std::int64_t count = 0;
-};
-
-/// A weight of the result.
-struct ConvertedWeight {
-  std::string name;
-  std::vector<std::int64_t> shape;
-  WeightStorage storage;
-  std::vector<SourceRows> rows;      ///< in order, covering it, as matrices (see matrix_shape)
-  std::optional<StoredWeight> kept;  ///< see WeightSource
-  RememberedScales remembered;       ///< what the source remembers of its rows' scales
+/// What a conversion is asked for.
+struct ConversionRequest {
+  ConvertTo to = ConvertTo::kBf16;
+  ConvertNames names = ConvertNames::kSource;
+  /// Type of FP8 scales, with kFp8 and kFp4 only: as the source has it, else as the family is published, if none.
+  std::optional<TensorType> fp8_scales;
 };
 
 struct Conversion {
   std::vector<ConvertedWeight> weights;       ///< in the order of the model's parameters
   std::map<std::string, std::size_t> copies;  ///< further tensors that repeat a weight: name -> index of that
   std::string config;                         ///< text of config.json
+  /// Plain weights that become FP8 although config.json says that the model was trained for FP4 experts and no more.
+  std::size_t untrained_fp8 = 0;
+
+  std::unique_ptr<models::LanguageModel> model;  ///< of the source
+  std::vector<MatchedSlice> matched;             ///< its weights
 };
 
-/// The plan for a model of a supported family, every tensor of the source used exactly once. With `like` the result has
-/// the names, types and formats of that directory, and `to` and `names` are not looked at. Copies of embedding and
-/// output layer beside the prediction block are dropped unless `like` has them. Directories must outlive the result.
-/// Throws Error as load_weights does, and if the source's family or names do not allow what is asked for.
-Conversion plan_conversion(const ModelDirectory& source, ConvertTo to, ConvertNames names, const ModelDirectory* like);
+/// The plan for a model of a supported family, every tensor of the source used exactly once; no bytes of tensors are
+/// looked at. With `like` the result has the names, types and formats of that directory, and the request is not looked
+/// at. Copies of embedding and output layer beside the prediction block are dropped unless `like` has them. Directories
+/// must outlive the result. Throws Error as match_tensors does, if the source's family or names do not allow what is
+/// asked for, and if no model could be made of the result's configuration.
+Conversion plan_conversion(const ModelDirectory& source, const ConversionRequest& request, const ModelDirectory* like);
+
+/// Reads what planning leaves aside: throws Error as check_contents does, and for scales of `like` that are no numbers.
+void check_contents(const ModelDirectory& source, const Conversion& conversion);
 
 /// The tensors of a conversion: elements and scales of its weights, and copies.
 struct ConvertedTensor {
@@ -67,15 +68,5 @@ struct ConvertedTensor {
   WeightPart part = WeightPart::kElements;
 };
 std::vector<ConvertedTensor> tensors_of(const Conversion& conversion);
-
-/// Whether values become plain whose scales could be remembered (see remembered_scales.h).
-bool loses_scales(const ConvertedWeight& weight);
-/// What is to be remembered of them; nothing if that is more than `most` blocks.
-std::optional<RememberedScales> lost_scales(const ConvertedWeight& weight, std::int64_t most);
-
-/// Writes one of them. Bytes that need not change are copied; otherwise values go through f32. Holds some rows at a
-/// time and gives back the memory behind what was read. Throws Error as read_rows and write_part do,
-/// and as check_finite does where it copies.
-void write_converted(const ConvertedWeight& weight, WeightPart part, const PieceWriter& write);
 
 }  // namespace flyover::checkpoint

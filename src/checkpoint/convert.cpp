@@ -10,6 +10,7 @@
 #include "checkpoint/content_hash.h"
 #include "checkpoint/hub_names.h"
 #include "checkpoint/hub_shards.h"
+#include "checkpoint/model_weights.h"
 #include "checkpoint/resumable_directory.h"
 #include "checkpoint/safetensors_header.h"
 
@@ -25,12 +26,11 @@ struct Work {
   std::vector<Shard> shards;
   std::vector<std::string> companions;
   fs::path source;
+  DirectoryScales scales;  ///< what the source remembers
 };
 
 Work prepare(const ModelDirectory& source, const ModelDirectory* like, const ConvertRequest& request) {
-  Work work;
-  work.source = request.source;
-  work.conversion = plan_conversion(source, request.to, request.names, like);
+  Work work{plan_conversion(source, request, like), {}, {}, {}, request.source, DirectoryScales(source)};
   std::vector<TensorSpec> specs;
   for (ConvertedTensor& tensor : tensors_of(work.conversion)) {
     specs.push_back(tensor.spec);
@@ -69,17 +69,18 @@ std::string identity_of(const Work& work, const ModelDirectory& source, const Mo
 }
 
 /// Writes one weights file and reads it again. Returns its hash.
-std::string write_shard(const Work& work, const Shard& shard, const fs::path& directory) {
+std::string write_shard(Work& work, const Shard& shard, const fs::path& directory) {
   const fs::path path = directory / shard.file;
   ContentHash hash;
   hash.add(format_safetensors_header(shard.tensors, shard_metadata()));
   SafetensorsWriter writer(path, shard.tensors, shard_metadata());
   for (const TensorSpec& spec : shard.tensors) {
     const ConvertedTensor& tensor = work.tensors.at(spec.name);
-    write_converted(work.conversion.weights[tensor.weight], tensor.part, [&](std::span<const std::byte> piece) {
-      hash.add(piece);
-      writer.write(spec.name, piece);
-    });
+    write_converted(work.conversion.weights[tensor.weight], tensor.part, work.scales,
+                    [&](std::span<const std::byte> piece) {
+                      hash.add(piece);
+                      writer.write(spec.name, piece);
+                    });
   }
   writer.commit();
   std::string text = hash.text();
@@ -93,7 +94,8 @@ std::set<std::size_t> weights_losing_scales(const Work& work, const Shard& shard
   std::set<std::size_t> weights;
   for (const TensorSpec& spec : shard.tensors) {
     const std::size_t weight = work.tensors.at(spec.name).weight;
-    if (spec.name == work.conversion.weights[weight].name && loses_scales(work.conversion.weights[weight])) {
+    if (spec.name == work.conversion.weights[weight].name &&
+        loses_scales(work.conversion.weights[weight], work.scales)) {
       weights.insert(weight);
     }
   }
@@ -102,12 +104,12 @@ std::set<std::size_t> weights_losing_scales(const Work& work, const Shard& shard
 
 /// Writes what is to be remembered of a shard's scales, `most` blocks of them, and counts the weights for which that is
 /// too little. Returns the file's hash.
-std::string write_scales(const Work& work, const Shard& shard, const fs::path& directory, std::int64_t most,
+std::string write_scales(Work& work, const Shard& shard, const fs::path& directory, std::int64_t most,
                          std::size_t& not_remembered) {
   ScaleMemory memory;
   for (const std::size_t index : weights_losing_scales(work, shard)) {
     const ConvertedWeight& weight = work.conversion.weights[index];
-    std::optional<RememberedScales> lost = lost_scales(weight, most);
+    std::optional<RememberedScales> lost = lost_scales(weight, work.scales, most);
     if (lost.has_value()) {
       most -= static_cast<std::int64_t>(lost->blocks.size());
       memory[weight.name] = std::move(*lost);
@@ -130,7 +132,7 @@ std::size_t finished_shards(const Work& work, const ResumableDirectory& director
       work.shards.begin(), work.shards.end(), [&](const Shard& shard) { return is_finished(work, shard, directory); }));
 }
 
-void write_shards(const Work& work, const ConvertRequest& request, ResumableDirectory& directory,
+void write_shards(Work& work, const ConvertRequest& request, ResumableDirectory& directory,
                   std::size_t& not_remembered) {
   std::size_t done = 0;
   for (const Shard& shard : work.shards) {
@@ -174,11 +176,12 @@ ConvertOutcome convert_model(const ConvertRequest& request) {
     like = ModelDirectory::open(*request.like);
   }
   const ModelDirectory* const model = like.has_value() ? &*like : nullptr;
-  const Work work = prepare(source, model, request);
+  Work work = prepare(source, model, request);
   const std::string plan = identity_of(work, source, model);
   ConvertOutcome outcome;
   outcome.tensors = work.tensors.size();
   outcome.files = work.shards.size();
+  outcome.untrained_fp8 = work.conversion.untrained_fp8;
   for (const Shard& shard : work.shards) {
     outcome.bytes += shard.bytes();
   }
@@ -196,11 +199,14 @@ ConvertOutcome convert_model(const ConvertRequest& request) {
   }
   try {
     require_disk_space(target, missing_bytes);
+    check_contents(source, work.conversion);
+    work.scales.check();
     write_shards(work, request, directory, outcome.not_remembered);
     write_small_files(work, directory.path());
     const ModelDirectory written = ModelDirectory::open(directory.path());
     base::check(written.tensors().size() == work.tensors.size(), "{} tensors were written of {}",
                 written.tensors().size(), work.tensors.size());
+    models::make_model(written.config(), (directory.path() / kConfigFile).string(), stored_names(written));
   } catch (const base::Error& error) {
     const std::size_t finished = finished_shards(work, directory);
     if (finished == 0) {

@@ -21,11 +21,9 @@ struct ConvertProgress {
   bool kept = false;      ///< an earlier attempt had written it, and its hash is still right
 };
 
-struct ConvertRequest {
+struct ConvertRequest : ConversionRequest {
   std::filesystem::path source;
-  std::filesystem::path target;  ///< does not exist or is empty; its parent exists
-  ConvertTo to = ConvertTo::kBf16;
-  ConvertNames names = ConvertNames::kSource;
+  std::filesystem::path target;               ///< does not exist or is empty; its parent exists
   std::optional<std::filesystem::path> like;  ///< a directory to follow instead: see plan_conversion
   std::uint64_t max_shard_bytes = 5'000'000'000;
   /// Blocks whose scales are remembered for one weights file (see remembered_scales.h): a checkpoint of which more
@@ -42,6 +40,7 @@ struct ConvertOutcome {
   /// Weights for which the limit of remembered blocks left no room, in the files that this attempt wrote: the way back
   /// restores their values, and their bytes only with `like`.
   std::size_t not_remembered = 0;
+  std::size_t untrained_fp8 = 0;  ///< see Conversion
 };
 
 /// Plans, then writes weights file after weights file into a hidden sibling of the target, each compared with what was

@@ -1,13 +1,16 @@
 #include "checkpoint/remembered_scales.h"
 
 #include <algorithm>
-#include <set>
+#include <iterator>
+#include <optional>
 #include <system_error>
+#include <utility>
 
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "base/files.h"
+#include "checkpoint/json_events.h"
 
 namespace flyover::checkpoint {
 namespace {
@@ -22,35 +25,92 @@ auto first_at(const RememberedScales& remembered, std::int64_t place) {
                           [](const auto& block, std::int64_t value) { return block.first < value; });
 }
 
-RememberedScales parse_weight(const base::Json& value, std::string_view name, std::string_view source) {
-  RememberedScales remembered;
-  const auto wrong = [&] {
-    base::fail("{}: weights.{}: expected {{\"fp4\" or \"fp8\": [block, scale, block, scale, ...]}} with rising blocks",
-               source, name);
-  };
-  if (!value.is_object() || value.size() != 1 || (!value.contains(kFp4) && !value.contains(kFp8))) {
-    wrong();
-  }
-  remembered.format = value.contains(kFp4) ? WeightFormat::kFp4 : WeightFormat::kFp8;
-  const base::Json& numbers = value.begin().value();
-  if (!numbers.is_array() || numbers.size() % 2 != 0) {
-    wrong();
-  }
-  std::int64_t last = -1;
-  for (std::size_t i = 0; i < numbers.size(); i += 2) {
-    if (!numbers[i].is_number_unsigned() || !numbers[i + 1].is_number_unsigned()) {
-      wrong();
+/// Collects {"weights": {name: {"fp4" or "fp8": [block, scale, block, scale, ...]}}}.
+class ScalesEvents : public JsonEvents {
+ public:
+  ScalesEvents(std::string source, ScaleMemory& memory) : JsonEvents(std::move(source)), memory_(memory) {}
+
+  bool start_object(std::size_t) override {
+    if (depth_ >= kInWeight) {
+      unexpected("an object");
     }
-    const auto place = numbers[i].get<std::int64_t>();
-    const auto scale = numbers[i + 1].get<std::uint64_t>();
-    if (place <= last || scale >= kNoScale) {
-      wrong();
-    }
-    remembered.blocks.emplace_back(place, static_cast<std::uint8_t>(scale));
-    last = place;
+    ++depth_;
+    return true;
   }
-  return remembered;
-}
+
+  bool end_object() override {
+    if (depth_ == kInWeight && scales_->format == WeightFormat::kPlain) {
+      unexpected("no scales");
+    }
+    if (depth_ == 1 && !has_weights_) {
+      unexpected("no \"weights\"");
+    }
+    --depth_;
+    return true;
+  }
+
+  bool key(string_t& text) override {
+    if (depth_ == 1 && text == "weights" && !has_weights_) {
+      has_weights_ = true;
+    } else if (depth_ == 2 && !memory_.contains(text)) {
+      scales_ = &memory_[text];
+      name_ = text;
+    } else if (depth_ == kInWeight && scales_->format == WeightFormat::kPlain && (text == kFp4 || text == kFp8)) {
+      scales_->format = text == kFp4 ? WeightFormat::kFp4 : WeightFormat::kFp8;
+    } else {
+      unexpected("the key " + quote(text));
+    }
+    return true;
+  }
+
+  bool start_array(std::size_t) override {
+    if (depth_ != kInWeight) {
+      unexpected("an array");
+    }
+    ++depth_;
+    place_.reset();
+    return true;
+  }
+
+  bool end_array() override {
+    if (place_.has_value()) {
+      unexpected("a block without its scale");
+    }
+    --depth_;
+    return true;
+  }
+
+  bool number_unsigned(number_unsigned_t value) override {
+    const std::int64_t last = depth_ <= kInWeight || scales_->blocks.empty() ? -1 : scales_->blocks.back().first;
+    const bool fits = place_.has_value() ? value < kNoScale : std::in_range<std::int64_t>(value);
+    if (depth_ <= kInWeight || !fits || (!place_.has_value() && static_cast<std::int64_t>(value) <= last)) {
+      unexpected(fmt::format("the number {}", value));
+    }
+    if (place_.has_value()) {
+      scales_->blocks.emplace_back(*place_, static_cast<std::uint8_t>(value));
+      place_.reset();
+    } else {
+      place_ = static_cast<std::int64_t>(value);
+    }
+    return true;
+  }
+
+ protected:
+  std::string expectation() const override {
+    return fmt::format(
+        "weights.{}: expected {{\"fp4\" or \"fp8\": [block, scale, block, scale, ...]}} with rising blocks", name_);
+  }
+
+ private:
+  static constexpr int kInWeight = 3;  ///< open objects within the one of a weight
+
+  ScaleMemory& memory_;
+  int depth_ = 0;  ///< objects and arrays that are open
+  bool has_weights_ = false;
+  std::string name_;
+  RememberedScales* scales_ = nullptr;
+  std::optional<std::int64_t> place_;  ///< waits for its scale
+};
 
 }  // namespace
 
@@ -75,13 +135,9 @@ std::string format_scales(const ScaleMemory& memory) {
 }
 
 ScaleMemory parse_scales(std::string_view text, std::string_view source) {
-  const base::Json json = base::parse_json(text, source);
-  const base::Json* const weights = base::find_member(json, "weights", source);
-  base::require(weights != nullptr && weights->is_object(), "{}: expected an object \"weights\"", source);
   ScaleMemory memory;
-  for (const auto& [name, value] : weights->items()) {
-    memory[name] = parse_weight(value, name, source);
-  }
+  ScalesEvents events{std::string(source), memory};
+  read_json_events(text, events);
   return memory;
 }
 
@@ -97,19 +153,50 @@ std::vector<fs::path> scales_files(const ModelDirectory& directory) {
   return {files.begin(), files.end()};
 }
 
-ScaleMemory read_scales(const ModelDirectory& directory) {
-  ScaleMemory memory;
-  for (const fs::path& file : scales_files(directory)) {
-    memory.merge(parse_scales(base::read_file(file), file.string()));
+namespace {
+
+ScaleMemory read_scales(const fs::path& file) {
+  return parse_scales(base::read_file(file), file.string());
+}
+
+}  // namespace
+
+DirectoryScales::DirectoryScales(const ModelDirectory& directory) {
+  const std::vector<fs::path> paths = scales_files(directory);
+  files_.insert(paths.begin(), paths.end());
+}
+
+bool DirectoryScales::has_file(const ModelTensor& weight) const {
+  return files_.contains(scales_file(weight.file->path().string()));
+}
+
+const RememberedScales* DirectoryScales::find(const ModelTensor& weight) {
+  const fs::path file = scales_file(weight.file->path().string());
+  if (!files_.contains(file)) {
+    return nullptr;
   }
-  return memory;
+  auto known = std::find_if(read_.begin(), read_.end(), [&](const auto& entry) { return entry.first == file; });
+  if (known == read_.end()) {
+    if (read_.size() == kMostRead) {
+      read_.pop_front();
+    }
+    read_.emplace_back(file, read_scales(file));
+    known = std::prev(read_.end());
+  }
+  const auto found = known->second.find(weight.entry->name);
+  return found == known->second.end() ? nullptr : &found->second;
+}
+
+void DirectoryScales::check() const {
+  for (const fs::path& file : files_) {
+    read_scales(file);
+  }
 }
 
 bool remember_scales(const StoredWeight& weight, std::int64_t first, std::int64_t count, std::int64_t target,
                      std::int64_t most, RememberedScales& remembered) {
   const MatrixShape matrix = matrix_shape(weight.shape());
   const std::int64_t block_rows = block_shape(weight.format).rows;
-  const std::int64_t matrix_blocks = (matrix.matrix_rows + block_rows - 1) / block_rows;
   const std::span<const std::byte> scales = bytes_of(*weight.scales);
   remembered.format = weight.format;
   std::vector<float> values;
@@ -122,7 +209,7 @@ bool remember_scales(const StoredWeight& weight, std::int64_t first, std::int64_
     chosen.resize(shape.scale_bytes());
     read_rows(weight, begin, rows, values);
     const bool all_finite = !quantise(shape, values, {}, {}, chosen).has_value();
-    const std::int64_t block_row = row / matrix.matrix_rows * matrix_blocks + inside / block_rows;
+    const std::int64_t block_row = block_row_of(matrix, weight.format, row);
     for (std::size_t i = 0; all_finite && i < chosen.size(); ++i) {
       const std::byte stored = scales[static_cast<std::size_t>(block_row) * chosen.size() + i];
       if (stored != chosen[i]) {

@@ -1,9 +1,12 @@
 // Scales of quantised weights that their values do not tell, kept beside the plain weights that were made of them.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <filesystem>
 #include <map>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -34,10 +37,28 @@ std::string scales_file(std::string_view weights_file);
 std::string format_scales(const ScaleMemory& memory);
 ScaleMemory parse_scales(std::string_view text, std::string_view source);
 
-/// What all files beside the directory's weights remember. Throws Error as parse_scales does.
-ScaleMemory read_scales(const ModelDirectory& directory);
-/// Those files, of which there may be none.
+/// Such files beside the directory's weights, of which there may be none.
 std::vector<std::filesystem::path> scales_files(const ModelDirectory& directory);
+
+/// What these files remember. Each is read when something in it is asked for, and the last two are kept, so that memory
+/// does not grow with their number.
+class DirectoryScales {
+ public:
+  explicit DirectoryScales(const ModelDirectory& directory);
+
+  /// Whether there is one beside the file of this weight.
+  bool has_file(const ModelTensor& weight) const;
+  /// What is remembered of a weight, or null; valid until the next call. Throws Error as parse_scales does.
+  const RememberedScales* find(const ModelTensor& weight);
+  /// Throws Error as parse_scales does if one of the files is wrong.
+  void check() const;
+
+ private:
+  static constexpr std::size_t kMostRead = 2;
+
+  std::set<std::filesystem::path> files_;
+  std::deque<std::pair<std::filesystem::path, ScaleMemory>> read_;  ///< the oldest first
+};
 
 /// Appends the blocks of rows [first, first + count) of a weight with ue8m0 scales whose scale quantise would not
 /// choose, as blocks of a weight in which these rows begin with row `target`. Gives up and returns false as soon as

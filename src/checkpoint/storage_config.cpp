@@ -23,12 +23,15 @@ void set_storage(base::Json& config, TensorType plain, const base::Json& storage
   }
 }
 
-base::Json quantised_storage_keys(TensorType scales, bool fp4_experts) {
+base::Json quantised_storage_keys(TensorType scales, bool fp4_experts, const std::vector<std::string>& plain_modules) {
   base::Json keys;
   keys["quantization_config"] = {
       {"activation_scheme", "dynamic"}, {"fmt", "e4m3"}, {"quant_method", "fp8"}, {"weight_block_size", {128, 128}}};
   if (scales == TensorType::kF8E8M0) {
     keys["quantization_config"]["scale_fmt"] = "ue8m0";
+  }
+  if (!plain_modules.empty()) {
+    keys["quantization_config"]["modules_to_not_convert"] = plain_modules;
   }
   if (fp4_experts) {
     keys["expert_dtype"] = "fp4";

@@ -1,6 +1,9 @@
 // What config.json says of how the weights are stored.
 #pragma once
 
+#include <string>
+#include <vector>
+
 #include "base/json.h"
 #include "checkpoint/tensor_type.h"
 
@@ -13,8 +16,8 @@ namespace flyover::checkpoint {
 /// "quantization_config" it must not stay, because other programs would take experts in FP8 for FP4.
 void set_storage(base::Json& config, TensorType plain, const base::Json& storage);
 
-/// The two keys for FP8 weights in blocks of 128 x 128: with scales of type F8_E8M0, as DeepSeek-V4 is published, or
-/// F32, as DeepSeek-V3 is; with FP4 experts if `fp4_experts`.
-base::Json quantised_storage_keys(TensorType scales, bool fp4_experts);
+/// The two keys for FP8 weights in blocks of 128 x 128 with scales of this type, beside which `plain_modules` (see
+/// models::plain_modules) are plain; with FP4 experts if `fp4_experts`.
+base::Json quantised_storage_keys(TensorType scales, bool fp4_experts, const std::vector<std::string>& plain_modules);
 
 }  // namespace flyover::checkpoint

@@ -38,7 +38,7 @@ Strip strip_at(const StoredWeight& weight, const MatrixShape& matrix, std::int64
   const std::int64_t end = std::min((row / block_rows + 1) * block_rows, matrix.matrix_rows);
   Strip strip;
   strip.shape = {weight.format, weight.scales->entry->dtype, std::min(count, end - row), matrix.columns};
-  strip.block_row = first / matrix.matrix_rows * divided_up(matrix.matrix_rows, block_rows) + row / block_rows;
+  strip.block_row = block_row_of(matrix, weight.format, first);
   const std::int64_t row_bytes = strip.shape.element_bytes() / strip.shape.rows;
   strip.elements =
       bytes_of(*weight.elements)
@@ -173,6 +173,11 @@ MatrixShape matrix_shape(std::span<const std::int64_t> weight) {
   }
   result.matrix_rows = leading == 0 ? 1 : weight[leading - 1];
   return result;
+}
+
+std::int64_t block_row_of(const MatrixShape& weight, WeightFormat format, std::int64_t row) {
+  const std::int64_t block_rows = block_shape(format).rows;
+  return row / weight.matrix_rows * divided_up(weight.matrix_rows, block_rows) + row % weight.matrix_rows / block_rows;
 }
 
 }  // namespace flyover::checkpoint

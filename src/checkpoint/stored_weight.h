@@ -12,9 +12,10 @@
 
 namespace flyover::checkpoint {
 
-/// The tensors of a weight [..., rows, columns]. FP8: elements F8_E4M3 [..., rows, columns] and scales F8_E8M0 or F32
-/// [..., rows / 128, columns / 128], rounded up. FP4: elements I8 [..., rows, columns / 2] and scales F8_E8M0
-/// [..., rows, columns / 32]. Leading axes count matrices, each with blocks of its own.
+/// The tensors of a weight [..., rows, columns]. FP8: elements F8_E4M3 [..., rows, columns] and scales
+/// [..., rows / 128, columns / 128], rounded up. FP4: elements I8 [..., rows, columns / 2] and scales
+/// [..., rows, columns / 32]. Types of scales: see is_scale_type. Leading axes count matrices, each with blocks of its
+/// own.
 struct StoredWeight {
   WeightFormat format = WeightFormat::kPlain;
   const ModelTensor* elements = nullptr;
@@ -57,5 +58,8 @@ struct MatrixShape {
   std::int64_t matrix_rows = 0;
 };
 MatrixShape matrix_shape(std::span<const std::int64_t> weight);
+
+/// The row of blocks in which a row of the weight lies, counted through all its matrices.
+std::int64_t block_row_of(const MatrixShape& weight, WeightFormat format, std::int64_t row);
 
 }  // namespace flyover::checkpoint

@@ -63,10 +63,10 @@ const ModelTensor* TensorConsumer::consume_scales(std::string_view weight, Weigh
   use(scales);
   const TensorType type = scales->entry->dtype;
   const bool fp8 = format == WeightFormat::kFp8;
-  const bool has_type = type == TensorType::kF8E8M0 || (fp8 && type == TensorType::kF32);
+  const bool has_type = is_scale_type(format, type);
   if (!has_type) {
     wrong_types_.push_back(fmt::format("{} {} instead of {}", quote(scales->entry->name), name_of(type),
-                                       fp8 ? "F8_E8M0 or F32" : "F8_E8M0"));
+                                       fp8 ? "F8_E8M0, F32, BF16 or F16" : "F8_E8M0"));
   }
   const std::string remark = fmt::format("a scale for {} of {}", fp8 ? "128 x 128 elements" : "32 elements of a row",
                                          format_shape(weight_shape));

@@ -46,19 +46,11 @@ bool repeats_embedding(const ModelDirectory& directory) {
   return output != nullptr && embedding != nullptr && same_elements(*output, *embedding);
 }
 
-/// Whether a tensor may be left unused because it repeats another. Throws Error if it should and does not.
-bool is_copy(const ModelDirectory& directory, const models::LanguageModel& model, std::string_view name) {
+/// The tensor that the one of this name should repeat, or null.
+const ModelTensor* find_original(const ModelDirectory& directory, const models::LanguageModel& model,
+                                 std::string_view name) {
   const std::string original = copied_name(model, name);
-  const ModelTensor* tensor = original.empty() ? nullptr : directory.find(original);
-  if (tensor == nullptr) {
-    return false;
-  }
-  base::require(
-      same_elements(*directory.find(name), *tensor),
-      "{}: the tensor \"{}\" must repeat \"{}\", but its bytes differ: a prediction block with an embedding or "
-      "output layer of its own is not supported",
-      directory.path().string(), name, original);
-  return true;
+  return original.empty() ? nullptr : directory.find(original);
 }
 
 }  // namespace
@@ -68,7 +60,7 @@ std::vector<std::int64_t> shape_of(const autograd::CheckpointSlice& slice) {
   return {sizes.begin(), sizes.end()};
 }
 
-std::vector<MatchedSlice> match_weights(const ModelDirectory& directory, const models::LanguageModel& model,
+std::vector<MatchedSlice> match_tensors(const ModelDirectory& directory, const models::LanguageModel& model,
                                         std::int64_t stored_vocabulary) {
   TensorConsumer consumer(directory);
   std::vector<MatchedSlice> matched;
@@ -84,14 +76,33 @@ std::vector<MatchedSlice> match_weights(const ModelDirectory& directory, const m
   }
   consumer.finish([&](std::string_view name) {
     return name.ends_with("rotary_emb.inv_freq") || (name == kOutputName && repeats_embedding(directory)) ||
-           is_copy(directory, model, name);
+           find_original(directory, model, name) != nullptr;
   });
+  return matched;
+}
+
+void check_contents(const ModelDirectory& directory, const models::LanguageModel& model,
+                    std::span<const MatchedSlice> matched) {
+  for (const ModelTensor& tensor : directory.tensors()) {
+    const ModelTensor* const original = find_original(directory, model, tensor.entry->name);
+    base::require(
+        original == nullptr || same_elements(tensor, *original),
+        "{}: the tensor \"{}\" must repeat \"{}\", but its bytes differ: a prediction block with an embedding or "
+        "output layer of its own is not supported",
+        directory.path().string(), tensor.entry->name, original == nullptr ? "" : original->entry->name);
+  }
   for (const MatchedSlice& match : matched) {
     check_scales(match.weight);
     if (match.parameter->spec.storage == autograd::ParameterStorage::kIndices) {
       read_indices(match);
     }
   }
+}
+
+std::vector<MatchedSlice> match_weights(const ModelDirectory& directory, const models::LanguageModel& model,
+                                        std::int64_t stored_vocabulary) {
+  std::vector<MatchedSlice> matched = match_tensors(directory, model, stored_vocabulary);
+  check_contents(directory, model, matched);
   return matched;
 }
 

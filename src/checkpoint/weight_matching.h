@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,7 +25,17 @@ struct MatchedSlice {
 
 /// One match for every slice of the model, in the order of parameters and slices; every tensor of the directory is used
 /// exactly once, but for those that repeat another (see copied_name, and a tied model's "lm_head.weight") and rotary
-/// tables. Throws Error as load_weights does. `stored_vocabulary` as there.
+/// tables. Looks at names, types and shapes; of what the tensors hold, only at a tied model's "lm_head.weight". Throws
+/// Error as load_weights does. `stored_vocabulary` as there.
+std::vector<MatchedSlice> match_tensors(const ModelDirectory& directory, const models::LanguageModel& model,
+                                        std::int64_t stored_vocabulary = 0);
+
+/// Throws Error, as load_weights does, for what only the bytes of matched tensors tell: scales that are no numbers,
+/// indices out of range, copies that are none.
+void check_contents(const ModelDirectory& directory, const models::LanguageModel& model,
+                    std::span<const MatchedSlice> matched);
+
+/// Both.
 std::vector<MatchedSlice> match_weights(const ModelDirectory& directory, const models::LanguageModel& model,
                                         std::int64_t stored_vocabulary = 0);
 

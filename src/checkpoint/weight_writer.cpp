@@ -123,14 +123,17 @@ WeightStorage quantised_storage(const std::string& weight, models::ReleasedAs st
       return {WeightFormat::kFp8, TensorType::kF8E4M3, TensorType::kF8E8M0, scale_name(weight)};
     case models::ReleasedAs::kFp8WithF32Scales:
       return {WeightFormat::kFp8, TensorType::kF8E4M3, TensorType::kF32, weight + "_scale_inv"};
+    case models::ReleasedAs::kFp8WithBf16Scales:
+      return {WeightFormat::kFp8, TensorType::kF8E4M3, TensorType::kBf16, weight + "_scale_inv"};
     default:
       throw base::InternalError(fmt::format("the weight {} is not published quantised", weight));
   }
 }
 
 bool is_quantised(models::ReleasedAs stored) {
-  return stored == models::ReleasedAs::kFp8 || stored == models::ReleasedAs::kFp8WithF32Scales ||
-         stored == models::ReleasedAs::kFp4;
+  using models::ReleasedAs;
+  return stored == ReleasedAs::kFp8 || stored == ReleasedAs::kFp8WithF32Scales ||
+         stored == ReleasedAs::kFp8WithBf16Scales || stored == ReleasedAs::kFp4;
 }
 
 std::optional<StoredWeight> find_weight(const ModelDirectory& directory, std::string_view name,
@@ -147,8 +150,7 @@ std::optional<StoredWeight> find_weight(const ModelDirectory& directory, std::st
   const bool fits = weight.scales != nullptr && can_store(weight.format, shape) &&
                     same_shape(elements->entry->shape, element_shape(weight.format, shape)) &&
                     same_shape(weight.scales->entry->shape, scale_shape(weight.format, shape)) &&
-                    (weight.scales->entry->dtype == TensorType::kF8E8M0 ||
-                     (weight.format == WeightFormat::kFp8 && weight.scales->entry->dtype == TensorType::kF32));
+                    is_scale_type(weight.format, weight.scales->entry->dtype);
   return fits ? std::optional(weight) : std::nullopt;
 }
 

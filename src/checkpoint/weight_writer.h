@@ -23,8 +23,8 @@ struct WeightStorage {
   std::string scales_name;                  ///< likewise
 };
 
-/// The storage of `weight` where it is published quantised, under the published names: f32 scales are
-/// "X.weight_scale_inv", ue8m0 scales "X.scale".
+/// The storage of `weight` where it is published quantised, under the published names: ue8m0 scales are
+/// "X.scale", others "X.weight_scale_inv".
 WeightStorage quantised_storage(const std::string& weight, models::ReleasedAs stored);
 
 /// Whether it has elements and scales.

@@ -2,6 +2,7 @@
 #include "checkpoint/block_quantisation.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -279,6 +280,45 @@ TEST(BlockQuantisation, F32ScalesUseTheWholeRange) {
   EXPECT_EQ(read_scale(TensorType::kF32, stored.scales.data()), 0.3f / 448.0f);
   EXPECT_EQ(std::to_integer<int>(stored.elements[0]), 0x7E);
   EXPECT_EQ(std::to_integer<int>(stored.elements[1]), 0xF6);  // -224
+}
+
+TEST(BlockQuantisation, NarrowScalesAreTheLeastThatAreNotTooSmall) {
+  const Random random(12, RandomPurpose::kTest);
+  for (const TensorType type : {TensorType::kBf16, TensorType::kF16}) {
+    const BlockRow shape = {WeightFormat::kFp8, type, 1, 128};
+    const auto number = [&](std::uint16_t bits) {
+      return type == TensorType::kBf16 ? std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16)
+             : bits < 0x400            ? std::ldexp(static_cast<float>(bits), -24)
+                                       : std::ldexp(1024.0f + static_cast<float>(bits % 1024), bits / 1024 - 25);
+    };
+    for (std::uint64_t block = 0; block < 200; ++block) {
+      std::vector<float> values(128);
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        values[i] = static_cast<float>(std::ldexp(random.normal(block * 128 + i), static_cast<int>(block % 20) - 10));
+      }
+      const Stored stored = quantised(shape, values);
+      float largest = 0;
+      for (const float value : values) {
+        largest = std::max(largest, std::abs(value));
+      }
+      std::uint16_t bits = 0;
+      std::memcpy(&bits, stored.scales.data(), sizeof(bits));
+      EXPECT_GE(number(bits), largest / 448.0f);
+      EXPECT_LT(number(static_cast<std::uint16_t>(bits - 1)), largest / 448.0f);
+      const std::vector<float> restored = values_of(shape, stored);
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        EXPECT_NEAR(restored[i], values[i], std::abs(values[i]) / 16 + number(bits) / 1024);
+      }
+      EXPECT_EQ(quantised(shape, restored, stored.scales), stored);
+    }
+  }
+}
+
+TEST(BlockQuantisation, AScaleThatF16DoesNotHoldIsReported) {
+  const BlockRow shape = {WeightFormat::kFp8, TensorType::kF16, 1, 128};
+  Stored stored = sized(shape);
+  const std::vector<float> values(128, 1e30f);
+  EXPECT_EQ(quantise(shape, values, {}, stored.elements, stored.scales), 0);
 }
 
 TEST(BlockQuantisation, WhatIsNoFiniteNumberIsReportedWithItsBlock) {

@@ -11,6 +11,7 @@
 #include "base/files.h"
 #include "checkpoint/convert.h"
 #include "checkpoint/handmade_files.h"
+#include "checkpoint/model_output.h"
 #include "checkpoint/model_weights.h"
 #include "checkpoint/quantised_model.h"
 #include "devices/reference/device.h"
@@ -40,7 +41,7 @@ inline void expect_equal(const HandmadeModel& found, const HandmadeModel& expect
 }
 
 inline bool is_scale(const std::string& name) {
-  return name.ends_with(".scale");
+  return name.ends_with(".scale") || name.ends_with("_scale_inv");
 }
 
 /// Same weights, same values; formats may differ.

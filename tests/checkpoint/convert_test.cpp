@@ -1,14 +1,8 @@
 #include "checkpoint/convert.h"
 
-#include <fstream>
-#include <numeric>
-#include <sstream>
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "base/files.h"
 #include "checkpoint/convert_fixture.h"
@@ -363,66 +357,6 @@ TEST_F(Convert, ADirectoryOfAnotherShapeCannotBeFollowed) {
   follow.like = at("other");
   EXPECT_THAT(message_of([&] { convert_model(follow); }),
               AllOf(HasSubstr("other"), HasSubstr("\"layers.1.ffn.experts.3.w1.weight\" of shape [64, 160]")));
-}
-
-/// Kilobytes behind a key of /proc/self/status.
-std::int64_t status_kilobytes(const std::string& key) {
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);) {
-    if (line.starts_with(key + ":")) {
-      return std::stoll(line.substr(key.size() + 1));
-    }
-  }
-  return -1;
-}
-
-TEST_F(Convert, MemoryIsBoundedByItsLargestTensor) {
-#ifdef __SANITIZE_ADDRESS__
-  GTEST_SKIP() << "the address sanitizer holds on to memory that was freed";
-#endif
-  // 120 experts a layer, so that the model is much larger than any of its tensors; all codes and scales alike.
-  base::Json config = base::parse_json(quantised_config(), "config.json");
-  config["hidden_size"] = 512;
-  config["moe_intermediate_size"] = 512;
-  config["n_routed_experts"] = 120;
-  ModelDirectoryContents contents;
-  contents.tensors = released_tensors(models::released_weights(config, "config.json"));
-  contents.write_tensor = [](const TensorSpec& tensor, const PieceWriter& write) {
-    if (tensor.dtype == TensorType::kI64) {
-      std::vector<std::int64_t> table(byte_count(tensor) / sizeof(std::int64_t));
-      std::iota(table.begin(), table.end(), std::int64_t{0});  // 80 of 120 experts
-      write(std::as_bytes(std::span(table)));
-    } else {
-      write(std::vector<std::byte>(byte_count(tensor), std::byte{0x31}));
-    }
-  };
-  write_model_directory(at("fp4"), config, contents);
-  std::uint64_t largest = 0;
-  for (const TensorSpec& tensor : contents.tensors) {
-    largest = std::max(largest, byte_count(tensor));
-  }
-  const std::uint64_t total = ModelDirectory::open(at("fp4")).total_bytes();
-  ASSERT_GT(total, std::uint64_t{180} << 20);
-  ASSERT_LT(largest, std::uint64_t{1} << 20);
-  const pid_t child = ::fork();  // a process of its own, whose peak is that of the conversion
-  ASSERT_GE(child, 0);
-  if (child == 0) {
-    const std::int64_t before = status_kilobytes("VmRSS");
-    bool fine = before > 0;
-    for (const ConvertTo to : {ConvertTo::kFp8, ConvertTo::kFp4}) {
-      ConvertRequest bounded = request("fp4", to == ConvertTo::kFp8 ? "fp8" : "again", to);
-      bounded.max_shard_bytes = 40'000'000;
-      fine = fine && convert_model(bounded).files > 3;
-    }
-    const std::int64_t growth = status_kilobytes("VmHWM") - before;
-    fmt::print("{} KiB of tensors, the largest {} KiB: memory grew by {} KiB\n", total >> 10, largest >> 10, growth);
-    std::fflush(stdout);
-    ::_exit(!fine ? 2 : growth > 48 << 10 ? 1 : 0);
-  }
-  int status = 0;
-  ASSERT_EQ(::waitpid(child, &status, 0), child);
-  EXPECT_TRUE(WIFEXITED(status));
-  EXPECT_EQ(WEXITSTATUS(status), 0) << "1: memory, 2: the conversion itself";
 }
 
 }  // namespace

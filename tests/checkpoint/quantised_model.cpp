@@ -1,7 +1,9 @@
 #include "checkpoint/quantised_model.h"
 
+#include <bit>
 #include <cmath>
 #include <cstring>
+#include <functional>
 
 #include <nlohmann/json.hpp>
 
@@ -39,13 +41,32 @@ std::string packed(std::int64_t count, Make make) {
   return bytes;
 }
 
-void add_quantised(HandmadeModel& model, const std::string& name, std::int64_t rows, std::int64_t columns, bool fp4,
-                   const base::Random& random) {
-  const std::string scales = name.substr(0, name.size() - std::string("weight").size()) + "scale";
+/// The leading half of each number.
+std::string as_bf16(std::int64_t count, const std::function<float(std::uint64_t)>& make) {
+  return packed<std::uint16_t>(
+      count, [&](std::uint64_t i) { return static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(make(i)) >> 16); });
+}
+
+void add_scales(HandmadeModel& model, const std::string& weight, ReleasedAs stored,
+                const std::vector<std::int64_t>& blocks, const base::Random& random) {
+  const std::int64_t count = blocks[0] * blocks[1];
+  const auto scale = [&](std::uint64_t i) { return static_cast<float>(0.002 + 0.01 * random.uniform((1 << 20) + i)); };
+  if (stored == ReleasedAs::kFp8 || stored == ReleasedAs::kFp4) {
+    const std::string name = weight.substr(0, weight.size() - std::string("weight").size()) + "scale";
+    model[name] = {{name, TensorType::kF8E8M0, blocks}, random_bytes(random, count, 112, 12, 1 << 20)};
+  } else if (stored == ReleasedAs::kFp8WithF32Scales) {
+    model[weight + "_scale_inv"] = {{weight + "_scale_inv", TensorType::kF32, blocks}, packed<float>(count, scale)};
+  } else {
+    model[weight + "_scale_inv"] = {{weight + "_scale_inv", TensorType::kBf16, blocks}, as_bf16(count, scale)};
+  }
+}
+
+void add_quantised(HandmadeModel& model, const std::string& name, ReleasedAs stored, std::int64_t rows,
+                   std::int64_t columns, const base::Random& random) {
+  const bool fp4 = stored == ReleasedAs::kFp4;
   const std::vector<std::int64_t> blocks =
       fp4 ? std::vector{rows, columns / 32} : std::vector{divided_up(rows, 128), divided_up(columns, 128)};
-  model[scales] = {{scales, TensorType::kF8E8M0, blocks},
-                   random_bytes(random, blocks[0] * blocks[1], 112, 12, 1 << 20)};
+  add_scales(model, name, stored, blocks, random);
   if (fp4) {
     model[name] = {{name, TensorType::kI8, {rows, columns / 2}}, random_bytes(random, rows * columns / 2, 0, 256)};
     return;
@@ -59,7 +80,23 @@ void add_quantised(HandmadeModel& model, const std::string& name, std::int64_t r
 
 }  // namespace
 
-std::string quantised_config() {
+std::string quantised_config(const std::string& family) {
+  if (family == "deepseek_v3") {
+    return R"({"model_type": "deepseek_v3", "torch_dtype": "bfloat16", "vocab_size": 13, "hidden_size": 140,
+      "intermediate_size": 20, "moe_intermediate_size": 12, "num_hidden_layers": 2, "first_k_dense_replace": 1,
+      "num_attention_heads": 2, "q_lora_rank": 10, "kv_lora_rank": 130, "qk_nope_head_dim": 6, "qk_rope_head_dim": 4,
+      "v_head_dim": 5, "n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2, "n_group": 2,
+      "topk_group": 1, "num_nextn_predict_layers": 1, "quantization_config": {"quant_method": "fp8", "fmt": "e4m3",
+      "activation_scheme": "dynamic", "weight_block_size": [128, 128]}})";
+  }
+  if (family == "qwen3_moe") {
+    return R"({"model_type": "qwen3_moe", "torch_dtype": "bfloat16", "vocab_size": 13, "hidden_size": 140,
+      "intermediate_size": 20, "moe_intermediate_size": 12, "num_hidden_layers": 2, "mlp_only_layers": [0],
+      "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 34, "num_experts": 4, "num_experts_per_tok": 2,
+      "norm_topk_prob": true, "max_position_embeddings": 64, "rms_norm_eps": 1e-6, "tie_word_embeddings": false,
+      "quantization_config": {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic",
+      "weight_block_size": [128, 128], "modules_to_not_convert": ["lm_head", "model.layers.1.mlp.gate"]}})";
+  }
   return R"({"model_type": "deepseek_v4", "torch_dtype": "bfloat16", "vocab_size": 40, "hidden_size": 160,
     "num_hidden_layers": 3, "num_attention_heads": 4, "head_dim": 48, "qk_rope_head_dim": 8, "q_lora_rank": 24,
     "o_groups": 2, "o_lora_rank": 20, "sliding_window": 8, "compress_ratios": [0, 4, 128, 0], "index_n_heads": 2,
@@ -70,28 +107,24 @@ std::string quantised_config() {
     "activation_scheme": "dynamic", "scale_fmt": "ue8m0", "weight_block_size": [128, 128]}, "unknown_key": [1]})";
 }
 
-HandmadeModel quantised_model(std::uint64_t seed, bool copies) {
+HandmadeModel quantised_model(std::uint64_t seed, bool copies, const std::string& config) {
   HandmadeModel model;
-  const base::Json config = base::parse_json(quantised_config(), "config.json");
   std::uint64_t index = 0;
-  for (const models::ReleasedWeight& weight : models::released_weights(config, "config.json")) {
+  for (const models::ReleasedWeight& weight :
+       models::released_weights(base::parse_json(config, "config.json"), "config.json")) {
     const base::Random random(seed, base::RandomPurpose::kTest, index++);
     const std::int64_t count = weight.shape.elements();
     const std::vector<std::int64_t> shape(weight.shape.values().begin(), weight.shape.values().end());
     switch (weight.stored) {
       case ReleasedAs::kFp8:
-      case ReleasedAs::kFp8WithF32Scales:  // not of this family
+      case ReleasedAs::kFp8WithF32Scales:
+      case ReleasedAs::kFp8WithBf16Scales:
       case ReleasedAs::kFp4:
-        add_quantised(model, weight.name, shape[0], shape[1], weight.stored == ReleasedAs::kFp4, random);
+        add_quantised(model, weight.name, weight.stored, shape[0], shape[1], random);
         break;
       case ReleasedAs::kBf16:
         model[weight.name] = {{weight.name, TensorType::kBf16, shape},
-                              packed<std::uint16_t>(count, [&](std::uint64_t i) {
-                                const auto value = static_cast<float>(random.normal(i));
-                                std::uint32_t bits = 0;
-                                std::memcpy(&bits, &value, sizeof(bits));
-                                return static_cast<std::uint16_t>(bits >> 16);
-                              })};
+                              as_bf16(count, [&](std::uint64_t i) { return static_cast<float>(random.normal(i)); })};
         break;
       case ReleasedAs::kF32:
         model[weight.name] = {{weight.name, TensorType::kF32, shape}, packed<float>(count, [&](std::uint64_t i) {
@@ -104,11 +137,19 @@ HandmadeModel quantised_model(std::uint64_t seed, bool copies) {
                               })};
     }
   }
+  const auto repeat = [&](const std::string& name, const std::string& original) {
+    model[name] = model.at(original);
+    model[name].spec.name = name;
+  };
   if (copies) {
-    for (const auto& [name, original] :
-         {std::pair{"mtp.0.emb.tok_emb.weight", "embed.weight"}, std::pair{"mtp.0.head.weight", "head.weight"}}) {
-      model[name] = model[original];
-      model[name].spec.name = name;
+    repeat("mtp.0.emb.tok_emb.weight", "embed.weight");
+    repeat("mtp.0.head.weight", "head.weight");
+  }
+  for (const auto& [name, tensor] : model) {
+    if (name.ends_with(".shared_head.head.weight")) {  // of DeepSeek-V3, which always has them
+      repeat(name, "lm_head.weight");
+    } else if (name.starts_with("model.layers.") && name.ends_with(".embed_tokens.weight")) {
+      repeat(name, "model.embed_tokens.weight");
     }
   }
   return model;
@@ -197,6 +238,10 @@ std::vector<double> handmade_values(const HandmadeModel& model, const std::strin
       float stored = 0;
       std::memcpy(&stored, scales.bytes.data() + static_cast<std::size_t>(block) * sizeof(stored), sizeof(stored));
       scale = stored;
+    } else if (scales.spec.dtype == TensorType::kBf16) {
+      std::uint16_t stored = 0;
+      std::memcpy(&stored, scales.bytes.data() + static_cast<std::size_t>(block) * sizeof(stored), sizeof(stored));
+      scale = std::bit_cast<float>(static_cast<std::uint32_t>(stored) << 16);
     } else {
       scale = scale_value(byte(scales.bytes, block));
     }

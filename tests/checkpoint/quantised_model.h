@@ -1,4 +1,4 @@
-// A tiny DeepSeek-V4 directory, quantised as the published ones are, with random bytes; and what its weights must be by
+// Tiny model directories, quantised as the published ones are, with random bytes; and what its weights must be by
 // the definition of the formats, computed without the code under test.
 #pragma once
 
@@ -13,9 +13,10 @@
 
 namespace flyover::checkpoint {
 
-/// config.json of the model: all three attention kinds, hash and learned routing, a prediction block; sizes with
-/// several FP8 blocks and with cut ones.
-std::string quantised_config();
+/// config.json of a model of a family that is published quantised, with several FP8 blocks and with cut ones.
+/// DeepSeek-V4: all three attention kinds, hash and learned routing; DeepSeek-V3 and Qwen3-MoE: a dense layer and one
+/// with experts. Those of DeepSeek have a prediction block.
+std::string quantised_config(const std::string& family = "deepseek_v4");
 
 /// A tensor's place and bytes, to be changed by tests before they are written.
 struct HandmadeTensor {
@@ -23,9 +24,9 @@ struct HandmadeTensor {
   std::string bytes;
 };
 
-/// By name. `copies`: with copies of embedding and output layer beside the prediction block.
+/// By name. `copies`: with copies of embedding and output layer beside the prediction block of DeepSeek-V4.
 using HandmadeModel = std::map<std::string, HandmadeTensor>;
-HandmadeModel quantised_model(std::uint64_t seed, bool copies = false);
+HandmadeModel quantised_model(std::uint64_t seed, bool copies = false, const std::string& config = quantised_config());
 
 /// Writes config.json and the tensors as one file, or as two shards with an index.
 void write_handmade(const std::filesystem::path& directory, const HandmadeModel& model, bool shards = false,

@@ -147,7 +147,7 @@ TEST_F(QuantisedWeights, ScalesOfAnotherShapeOrTypeAreNamed) {
   EXPECT_THAT(message_with([](HandmadeModel& model) { model.at(kExpert + ".scale").spec.dtype = TensorType::kU8; }),
               HasSubstr("1 tensor of another type: \"layers.1.ffn.experts.3.w1.scale\" U8 instead of F8_E8M0"));
   EXPECT_THAT(message_with([](HandmadeModel& model) { model.at(kProjection + ".scale").spec.dtype = TensorType::kI8; }),
-              HasSubstr("\"layers.0.attn.wq_a.scale\" I8 instead of F8_E8M0 or F32"));
+              HasSubstr("\"layers.0.attn.wq_a.scale\" I8 instead of F8_E8M0, F32, BF16 or F16"));
 }
 
 TEST_F(QuantisedWeights, APackedWidthThatDoesNotFitIsNamed) {

@@ -121,6 +121,28 @@ TEST(PublishedCheckpoint, OfDeepSeekV3HasTheElementsOfItsFileHeaders) {
   EXPECT_EQ(totals.elements_by_type.size(), 3u);
 }
 
+TEST(PublishedCheckpoint, OfQwen3MoeHasTheParametersThatItsIndexTells) {
+  struct Case {
+    std::int64_t hidden, layers, heads, width, parameters;
+  };
+  for (const Case& size : {Case{2048, 48, 32, 768, 30'532'122'624}, Case{4096, 94, 64, 1536, 235'093'634'560}}) {
+    base::Json config = base::parse_json(R"({"model_type": "qwen3_moe", "vocab_size": 151936, "intermediate_size": 1,
+      "num_key_value_heads": 4, "head_dim": 128, "num_experts": 128, "num_experts_per_tok": 8, "norm_topk_prob": true,
+      "tie_word_embeddings": false})",
+                                         "config.json");
+    config.update({{"hidden_size", size.hidden},
+                   {"num_hidden_layers", size.layers},
+                   {"num_attention_heads", size.heads},
+                   {"moe_intermediate_size", size.width}});
+    const Totals totals = totals_of(config);
+    const std::int64_t projections = size.hidden * size.layers * (2 * 128 * (size.heads + 4) + 3 * 128 * size.width);
+    EXPECT_EQ(totals.elements_by_type.at(TensorType::kF8E4M3), projections);
+    // All sizes are multiples of 128: a scale for every 16,384 elements.
+    EXPECT_EQ(totals.elements, size.parameters + projections / 16384);
+    EXPECT_EQ(totals.elements_by_type.size(), 2u);
+  }
+}
+
 TEST(PublishedCheckpoint, WeightsAreThoseOfTheModelUnderEverySetOfNames) {
   using models::deepseek_v4::NameStyle;
   const base::Json config = base::parse_json(quantised_config(), "config.json");

@@ -92,7 +92,7 @@ TEST_F(ScalesOfConversions, MoreThanTheLimitAreLeftOutAndSaidSo) {
   plain.most_remembered_blocks = 3;  // each changed expert has three, the whole wq_a more
   EXPECT_GT(convert_model(plain).not_remembered, 1u);
   std::size_t blocks = 0;
-  for (const auto& [name, remembered] : read_scales(ModelDirectory::open(at("bf16")))) {
+  for (const auto& [name, remembered] : parse_scales(base::read_file(at("bf16") / "model.scales.json"), "scales")) {
     blocks += remembered.blocks.size();
   }
   EXPECT_EQ(blocks, 3u);

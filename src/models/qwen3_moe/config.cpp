@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include <nlohmann/json.hpp>
+
 #include "base/error.h"
 #include "models/config_values.h"
 
@@ -18,6 +20,20 @@ std::vector<bool> layers_with_experts(const base::Json& config, std::string_view
     result.push_back(!listed && (layer + 1) % step == 0);
   }
   return result;
+}
+
+/// How each weight is stored is told by its tensors; the key may not speak of a format that they cannot have.
+void check_quantization(const base::Json& config, std::string_view source) {
+  const base::Json* quantization = base::find_member(config, "quantization_config", source);
+  if (quantization == nullptr) {
+    return;
+  }
+  const std::string where = fmt::format("{}: quantization_config", source);
+  base::require(base::get_string(*quantization, "quant_method", where, "") == "fp8",
+                "{}: \"quant_method\": {} is not supported (supported: \"fp8\" in blocks of 128 x 128)", where,
+                quantization->value("quant_method", base::Json()).dump());
+  require_value(*quantization, "fmt", R"("e4m3")", where);
+  require_value(*quantization, "weight_block_size", "[128, 128]", where);
 }
 
 }  // namespace
@@ -60,7 +76,7 @@ Config parse_config(const base::Json& config, std::string_view source) {
   result.attention_bias = base::get_boolean(config, "attention_bias", source, false);
   result.initializer_range = read_positive(config, "initializer_range", source, 0.02);
   require_value(config, "hidden_act", R"("silu")", source);
-  require_value(config, "quantization_config", "null", source);
+  check_quantization(config, source);
   base::require(!base::get_boolean(config, "use_sliding_window", source, false),
                 "{}: \"use_sliding_window\": true is not supported (supported: false)", source);
   const double dropout = base::get_number(config, "attention_dropout", source, 0.0);
