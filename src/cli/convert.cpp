@@ -27,6 +27,9 @@ const std::map<std::string, ConvertTo> kTargets = {{"bf16", ConvertTo::kBf16},
 const std::map<std::string, ConvertNames> kNames = {{"source", ConvertNames::kSource},
                                                     {"published", ConvertNames::kPublished},
                                                     {"transformers", ConvertNames::kTransformers}};
+const std::map<std::string, checkpoint::TensorType> kScales = {{"ue8m0", checkpoint::TensorType::kF8E8M0},
+                                                               {"f32", checkpoint::TensorType::kF32},
+                                                               {"bf16", checkpoint::TensorType::kBf16}};
 
 int run(checkpoint::ConvertRequest& request) {
   request.report = [](const checkpoint::ConvertProgress& progress) {
@@ -43,6 +46,12 @@ int run(checkpoint::ConvertRequest& request) {
         "back restores their values, and their bytes with --like {}\n",
         outcome.not_remembered, request.source.string());
   }
+  if (outcome.untrained_fp8 > 0) {
+    fmt::print(
+        "note: {} says that experts were trained for FP4; {} plain weights are FP8 now, which rounded those that had "
+        "not been FP8 before: logits may change, and --to fp4-experts keeps them\n",
+        (request.source / "config.json").string(), outcome.untrained_fp8);
+  }
   return kSuccess;
 }
 
@@ -55,6 +64,7 @@ void add_convert(CLI::App& app, Action& action) {
     std::string target;
     std::string to = "bf16";
     std::string names = "source";
+    std::string scales;
     std::string like;
   };
   auto options = std::make_shared<Options>();
@@ -68,9 +78,14 @@ void add_convert(CLI::App& app, Action& action) {
   CLI::Option* names =
       command->add_option("--names", options->names, "source, published or transformers (DeepSeek-V4)");
   names->check(CLI::IsMember(kNames));
+  CLI::Option* scales = command->add_option(
+      "--scales", options->scales,
+      "Scales of FP8: ue8m0, f32 or bf16; default: as the source has them, else as the model is published");
+  scales->check(CLI::IsMember(kScales));
   command->add_option("--like", options->like, "Types, formats and names as in this model directory")
       ->excludes(to)
-      ->excludes(names);
+      ->excludes(names)
+      ->excludes(scales);
   add_number(*command, "--max-shard-bytes", options->request.max_shard_bytes, recipe::at_least(1),
              "Tensor bytes of one weights file");
   command->callback([options, &action] {
@@ -80,6 +95,9 @@ void add_convert(CLI::App& app, Action& action) {
       request.target = options->target;
       request.to = kTargets.at(options->to);
       request.names = kNames.at(options->names);
+      if (!options->scales.empty()) {
+        request.fp8_scales = kScales.at(options->scales);
+      }
       if (!options->like.empty()) {
         request.like = options->like;
       }

@@ -13,6 +13,7 @@ namespace {
 
 using testing::AllOf;
 using testing::HasSubstr;
+using testing::Not;
 
 class ConvertCommand : public testing::Test {
  protected:
@@ -49,6 +50,34 @@ TEST_F(ConvertCommand, WritesADirectoryThatOtherVerbsRead) {
   }
 }
 
+TEST_F(ConvertCommand, FollowsADirectoryOfEveryFamilyThatIsPublishedQuantised) {
+  for (const std::string family : {"deepseek_v3", "deepseek_v4", "qwen3_moe"}) {
+    const std::string config = checkpoint::quantised_config(family);
+    const std::string published = at(family), plain = at(family + "-plain"), again = at(family + "-again");
+    checkpoint::write_handmade(published, checkpoint::quantised_model(2, false, config), false, config);
+    ASSERT_EQ(convert({published, plain, "--to", "f32"}).exit_code, 0);
+    const ProcessResult back = convert({plain, again, "--like", published});
+    ASSERT_EQ(back.exit_code, 0) << back.output;
+    std::vector<std::string> logits;
+    for (const std::string& model : {published, again}) {
+      logits.push_back(model + ".safetensors");
+      const ProcessResult result =
+          run_flyover({"inspect", "logits", "--model", model, "--tokens", "1,2,3,4,5,6", "--out", logits.back()});
+      ASSERT_EQ(result.exit_code, 0) << result.output;
+    }
+    EXPECT_EQ(base::read_file(logits[0]), base::read_file(logits[1])) << family;
+  }
+}
+
+TEST_F(ConvertCommand, SaysWhenFp8IsMoreThanWasTrainedFor) {
+  ASSERT_EQ(convert({source_, at("bf16")}).exit_code, 0);
+  EXPECT_THAT(convert({at("bf16"), at("fp4"), "--to", "fp4", "--scales", "f32"}).output,
+              AllOf(HasSubstr("note: "), HasSubstr("--to fp4-experts")));
+  EXPECT_EQ(checkpoint::ModelDirectory::open(at("fp4")).find("layers.1.attn.wq_a.scale")->entry->dtype,
+            checkpoint::TensorType::kF32);
+  EXPECT_THAT(convert({at("bf16"), at("experts"), "--to", "fp4-experts"}).output, Not(HasSubstr("note: ")));
+}
+
 TEST_F(ConvertCommand, WrongUseIsExplained) {
   const ProcessResult unknown = convert({source_, at("out"), "--to", "fp2"});
   EXPECT_EQ(unknown.exit_code, 2);
@@ -56,6 +85,9 @@ TEST_F(ConvertCommand, WrongUseIsExplained) {
   const ProcessResult both = convert({source_, at("out"), "--to", "bf16", "--like", source_});
   EXPECT_EQ(both.exit_code, 2);
   EXPECT_THAT(both.output, AllOf(HasSubstr("--like"), HasSubstr("--to")));
+  const ProcessResult scales = convert({source_, at("out"), "--to", "bf16", "--scales", "f32"});
+  EXPECT_EQ(scales.exit_code, 2);
+  EXPECT_THAT(scales.output, HasSubstr("--scales"));
   const ProcessResult same = convert({source_, source_});
   EXPECT_EQ(same.exit_code, 2);
   EXPECT_THAT(same.output, AllOf(HasSubstr("error: "), HasSubstr("not empty")));
