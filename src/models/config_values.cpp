@@ -1,7 +1,10 @@
 #include "models/config_values.h"
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -17,9 +20,21 @@ constexpr double kMostParameters = 1e15;
 
 constexpr std::int64_t kLargestSize = std::int64_t{1} << 31;
 
+/// Beyond them frequencies are no numbers or nothing is rotated.
+constexpr double kLargestTheta = 1e15;
+constexpr double kLargestRopeFactor = 1e6;
+
 std::int64_t checked_size(std::int64_t value, std::string_view key, std::string_view source) {
   base::require(value > 0 && value < kLargestSize, "{}: \"{}\" must be a positive 31-bit number, found {}", source, key,
                 value);
+  return value;
+}
+
+double checked_positive(double value, std::string_view key, std::string_view source) {
+  using Limits = std::numeric_limits<float>;
+  base::require(value > 0, "{}: \"{}\" must be positive, found {}", source, key, value);
+  base::require(value >= Limits::min() && value <= Limits::max(), "{}: \"{}\" must be a 32-bit number, found {}",
+                source, key, value);
   return value;
 }
 
@@ -30,7 +45,7 @@ double yarn_mscale(double factor, double mscale) {
 
 nn::RopeScaling read_yarn(const Json& rope, const std::string& source, nn::RopeScaling scaling) {
   scaling.kind = nn::RopeScaling::Kind::kYarn;
-  scaling.original_max_position_embeddings = read_positive(rope, "original_max_position_embeddings", source, 0.0);
+  scaling.original_max_position_embeddings = read_positive(rope, "original_max_position_embeddings", source);
   scaling.beta_fast = read_positive(rope, "beta_fast", source, 32.0);
   scaling.beta_slow = read_positive(rope, "beta_slow", source, 1.0);
   require_value(rope, "truncate", "true", source);
@@ -76,10 +91,12 @@ std::int64_t read_size(const Json& config, std::string_view key, std::string_vie
   return checked_size(base::get_integer(config, key, source, fallback), key, source);
 }
 
+double read_positive(const Json& config, std::string_view key, std::string_view source) {
+  return checked_positive(base::get_number(config, key, source), key, source);
+}
+
 double read_positive(const Json& config, std::string_view key, std::string_view source, double fallback) {
-  const double value = base::get_number(config, key, source, fallback);
-  base::require(value > 0, "{}: \"{}\" must be positive, found {}", source, key, value);
-  return value;
+  return checked_positive(base::get_number(config, key, source, fallback), key, source);
 }
 
 std::vector<std::int64_t> read_integers(const Json& config, std::string_view key, std::string_view source) {
@@ -103,14 +120,49 @@ void require_value(const Json& config, std::string_view key, std::string_view su
                 source, key, value == nullptr ? "null" : value->dump(), supported);
 }
 
-nn::RopeScaling read_rope_scaling(const Json& rope, const std::string& source) {
+std::vector<std::int32_t> read_token_ids(const Json& object, std::string_view key, std::string_view source,
+                                         std::int64_t vocabulary) {
+  std::vector<std::int32_t> ids;
+  const Json* value = base::find_member(object, key, source);
+  if (value == nullptr) {
+    return ids;
+  }
+  for (const Json& id : value->is_array() ? *value : Json::array({*value})) {
+    base::require(id.is_number_integer(), "{}: \"{}\" must be a token id or a list of them, found {}", source, key,
+                  id.dump());
+    const auto token = id.get<std::int64_t>();
+    base::require(token >= 0 && token < vocabulary,
+                  "{}: \"{}\": {} is outside of the vocabulary of {} tokens: correct it, or remove the key", source,
+                  key, token, vocabulary);
+    ids.push_back(static_cast<std::int32_t>(token));
+  }
+  return ids;
+}
+
+void check_token_ids(const Json& object, std::string_view source, std::int64_t vocabulary) {
+  read_token_ids(object, "bos_token_id", source, vocabulary);
+  read_token_ids(object, "eos_token_id", source, vocabulary);
+  const Json* padding = base::find_member(object, "pad_token_id", source);
+  if (padding != nullptr && *padding != -1) {
+    read_token_ids(object, "pad_token_id", source, vocabulary);
+  }
+}
+
+nn::RopeScaling read_rope_scaling(const Json& rope, const std::string& source, const std::vector<std::string>& types) {
   nn::RopeScaling scaling;
   const std::string type =
       base::get_string(rope, "rope_type", source, base::get_string(rope, "type", source, "default"));
+  for (const auto& [name, value] : rope.items()) {
+    base::require(!value.is_object(), "{}: \"{}\": parameters of one kind of layers are not supported", source, name);
+  }
   if (type == "default") {
     return scaling;
   }
-  scaling.factor = read_positive(rope, "factor", source, 1.0);
+  base::require(std::find(types.begin(), types.end(), type) != types.end(),
+                "{}: rope_type \"{}\" is not supported (supported: default, {})", source, type, fmt::join(types, ", "));
+  scaling.factor = base::get_number(rope, "factor", source);
+  base::require(scaling.factor >= 1.0 && scaling.factor <= kLargestRopeFactor,
+                "{}: \"factor\" must be a number from 1 to {}, found {}", source, kLargestRopeFactor, scaling.factor);
   if (type == "linear") {
     scaling.kind = nn::RopeScaling::Kind::kLinear;
     return scaling;
@@ -118,28 +170,37 @@ nn::RopeScaling read_rope_scaling(const Json& rope, const std::string& source) {
   if (type == "yarn") {
     return read_yarn(rope, source, scaling);
   }
-  base::require(type == "llama3", "{}: rope_type \"{}\" is not supported (supported: default, linear, llama3, yarn)",
-                source, type);
   scaling.kind = nn::RopeScaling::Kind::kLlama3;
-  scaling.low_frequency_factor = read_positive(rope, "low_freq_factor", source, 1.0);
-  scaling.high_frequency_factor = read_positive(rope, "high_freq_factor", source, 4.0);
-  scaling.original_max_position_embeddings = read_positive(rope, "original_max_position_embeddings", source, 8192.0);
+  scaling.low_frequency_factor = read_positive(rope, "low_freq_factor", source);
+  scaling.high_frequency_factor = read_positive(rope, "high_freq_factor", source);
+  scaling.original_max_position_embeddings = read_positive(rope, "original_max_position_embeddings", source);
   base::require(scaling.high_frequency_factor > scaling.low_frequency_factor,
                 "{}: high_freq_factor {} must be larger than low_freq_factor {}", source, scaling.high_frequency_factor,
                 scaling.low_frequency_factor);
   return scaling;
 }
 
-RopeConfig read_rope(const Json& config, std::string_view source) {
+double read_rope_theta(const Json& rope, std::string_view key, std::string_view source, double fallback) {
+  const double theta = base::get_number(rope, key, source, fallback);
+  base::require(theta > 1.0 && theta <= kLargestTheta, "{}: \"{}\" must be a number above 1 and up to {:g}, found {}",
+                source, key, kLargestTheta, theta);
+  return theta;
+}
+
+RopeConfig read_rope(const Json& config, std::string_view source, const std::vector<std::string>& types) {
   RopeConfig result;
-  result.theta = read_positive(config, "rope_theta", source, result.theta);
+  result.theta = read_rope_theta(config, "rope_theta", source, result.theta);
+  const auto read_scaling = [&](const Json& rope, const std::string& where) {
+    require_value(rope, "partial_rotary_factor", "1", where);
+    result.scaling = read_rope_scaling(rope, where, types);
+  };
   if (const Json* rope = base::find_member(config, "rope_scaling", source)) {
-    result.scaling = read_rope_scaling(*rope, fmt::format("{}: rope_scaling", source));
+    read_scaling(*rope, fmt::format("{}: rope_scaling", source));
   }
   if (const Json* rope = base::find_member(config, "rope_parameters", source)) {
     const std::string where = fmt::format("{}: rope_parameters", source);
-    result.theta = read_positive(*rope, "rope_theta", where, result.theta);
-    result.scaling = read_rope_scaling(*rope, where);
+    result.theta = read_rope_theta(*rope, "rope_theta", where, result.theta);
+    read_scaling(*rope, where);
   }
   return result;
 }

@@ -26,20 +26,32 @@ void check_experts(std::int64_t experts, std::int64_t chosen, std::string_view k
 /// A size: a positive 31-bit number. Throws Error naming file and key.
 std::int64_t read_size(const base::Json& config, std::string_view key, std::string_view source);
 std::int64_t read_size(const base::Json& config, std::string_view key, std::string_view source, std::int64_t fallback);
-/// A positive number. Throws Error naming file and key.
+/// A positive number, neither too small nor too large for 32 bits. Throws Error naming file and key.
+double read_positive(const base::Json& config, std::string_view key, std::string_view source);
 double read_positive(const base::Json& config, std::string_view key, std::string_view source, double fallback);
 /// A list of non-negative integers; the fallback where the key is absent or null. Throws Error naming file and key.
 std::vector<std::int64_t> read_integers(const base::Json& config, std::string_view key, std::string_view source);
 /// Throws Error unless the key is absent, null or `supported` (JSON).
 void require_value(const base::Json& config, std::string_view key, std::string_view supported, std::string_view source);
 
+/// `eos_token_id` and the like, of config.json or generation_config.json: a token of the vocabulary, a list of them, or
+/// nothing. Throws Error naming file, key and value.
+std::vector<std::int32_t> read_token_ids(const base::Json& object, std::string_view key, std::string_view source,
+                                         std::int64_t vocabulary);
+/// Throws Error for a bos_token_id, eos_token_id or pad_token_id (-1: there is none) outside of the vocabulary.
+void check_token_ids(const base::Json& object, std::string_view source, std::int64_t vocabulary);
+
 /// theta and scaling, from `rope_theta` and `rope_scaling` of older files or `rope_parameters` of newer ones.
 struct RopeConfig {
   double theta = 10000.0;
   nn::RopeScaling scaling;
 };
-RopeConfig read_rope(const base::Json& config, std::string_view source);
+/// `types`: those of scalings that the family supports, besides "default". Throws Error naming file and key.
+RopeConfig read_rope(const base::Json& config, std::string_view source, const std::vector<std::string>& types);
 /// The members of one such object. `source` names it.
-nn::RopeScaling read_rope_scaling(const base::Json& rope, const std::string& source);
+nn::RopeScaling read_rope_scaling(const base::Json& rope, const std::string& source,
+                                  const std::vector<std::string>& types);
+/// `rope_theta` and the like, of the configuration or of such an object.
+double read_rope_theta(const base::Json& rope, std::string_view key, std::string_view source, double fallback);
 
 }  // namespace flyover::models

@@ -90,7 +90,13 @@ TEST(DeepSeekV3Config, ValuesThatChangeTheComputationAndAreNotSupportedAreNamed)
   EXPECT_EQ(message_of(R"({"tie_word_embeddings": true})"),
             "config.json: \"tie_word_embeddings\": true is not supported (supported: false)");
   EXPECT_EQ(message_of(R"({"rope_scaling": {"type": "linear", "factor": 2}})"),
-            "config.json: of RoPE scalings only default and yarn are supported");
+            "config.json: rope_scaling: rope_type \"linear\" is not supported (supported: default, yarn)");
+  EXPECT_EQ(message_of(R"({"rope_scaling": {"type": "yarn", "factor": 2}})"),
+            "config.json: rope_scaling: the key \"original_max_position_embeddings\" is missing (expected a number)");
+  EXPECT_EQ(message_of(R"({"index_topk": 2048})"),
+            "config.json: \"index_topk\": 2048 is not supported (supported: null)");
+  EXPECT_EQ(message_of(R"({"head_dim": 64})"), "config.json: \"head_dim\": 64 is not supported (supported: 4)");
+  EXPECT_EQ(message_of(R"({"qk_head_dim": 64})"), "config.json: \"qk_head_dim\": 64 is not supported (supported: 7)");
 }
 
 /// Worked out by hand from the sizes; the report and the model card round the same numbers to 671B, 37B and 14B (the

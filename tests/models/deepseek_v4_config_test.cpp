@@ -1,4 +1,6 @@
 // config.json of the DeepSeek-V4 family: what is refused, and with which words.
+#include <map>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -126,7 +128,7 @@ TEST(DeepSeekV4Config, ARotatedPartThatIsNoneIsNamed) {
   EXPECT_EQ(message("0.5"), "no error");
   EXPECT_EQ(message("-1"), "config.json: \"partial_rotary_factor\" must be positive, found -1");
   EXPECT_EQ(message("0.0"), "config.json: \"partial_rotary_factor\" must be positive, found 0");
-  EXPECT_EQ(message("1e300"), "config.json: \"partial_rotary_factor\" must be at most 1, found 1e+300");
+  EXPECT_EQ(message("1e30"), "config.json: \"partial_rotary_factor\" must be at most 1, found 1e+30");
   EXPECT_EQ(message("0.01"),
             "config.json: \"partial_rotary_factor\" 0.01 of head_dim 8 is 0, expected an even number of elements; set "
             "\"qk_rope_head_dim\"");
@@ -181,6 +183,47 @@ TEST(DeepSeekV4Config, RopeScalingThatIsNotSupportedIsNamed) {
   EXPECT_THAT(message_of(R"({"rope_scaling": {"type": "dynamic", "factor": 2}})"), HasSubstr("rope_scaling"));
   EXPECT_THAT(message_of(R"({"rope_scaling": {"type": "yarn", "factor": -1}})"), HasSubstr("rope_scaling"));
   EXPECT_THAT(message_of(R"({"rope_theta": 0})"), HasSubstr("rope_theta"));
+  EXPECT_EQ(message_of(R"({"rope_scaling": {"type": "yarn", "factor": 4}})"),
+            "config.json: rope_scaling: the key \"original_max_position_embeddings\" is missing (expected a number)");
+  EXPECT_EQ(message_of(R"({"rope_scaling": {"type": "yarn", "factor": 4, "original_max_position_embeddings": 64,
+                                            "attention_factor": 1.2}})"),
+            "config.json: rope_scaling: \"attention_factor\": 1.2 is not supported (supported: 1)");
+}
+
+TEST(DeepSeekV4Config, RopeParametersMayBeOfBothKindsOfLayersOrOfTheCompressedAlone) {
+  const char* scaling = R"("rope_type": "yarn", "factor": 4, "original_max_position_embeddings": 64)";
+  const auto parsed = [&](const std::string& rope) {
+    return parse_config(small_config(fmt::format(R"({{"rope_parameters": {}}})", rope).c_str()), "config.json");
+  };
+  const Config nested = parsed(fmt::format(R"({{"main": {{"rope_theta": 500.0}}, "compress": {{"rope_theta": 700.0,
+                                               "partial_rotary_factor": 0.5, {}}}}})",
+                                           scaling));
+  EXPECT_EQ(nested.rope_theta, 500.0);
+  EXPECT_EQ(nested.compress_rope_theta, 700.0);
+  EXPECT_EQ(nested.compress_scaling.kind, nn::RopeScaling::Kind::kYarn);
+  const Config alone = parsed(fmt::format("{{{}}}", scaling));
+  EXPECT_EQ(alone.rope_theta, 10000.0);
+  EXPECT_EQ(alone.compress_rope_theta, 160000.0);
+  EXPECT_EQ(alone.compress_scaling.kind, nn::RopeScaling::Kind::kYarn);
+  EXPECT_EQ(alone.compress_scaling.factor, 4.0);
+  EXPECT_EQ(message_of(R"({"rope_parameters": {"main": {"partial_rotary_factor": 1.0}}})"),
+            "config.json: rope_parameters: main: \"partial_rotary_factor\" 1 of head_dim 8 is not qk_rope_head_dim 4");
+  EXPECT_EQ(message_of(R"({"rope_parameters": {"main": {"rope_type": "yarn", "factor": 4}}})"),
+            "config.json: rope_parameters: main: \"rope_type\": \"yarn\" is not supported (supported: \"default\")");
+}
+
+TEST(DeepSeekV4Config, KeysOfOtherVersionsThatChangeTheForwardPassAreNamed) {
+  for (const auto& [key, value] : std::map<std::string, std::string>{{"compress_rate_csa", "8"},
+                                                                     {"compress_rate_hca", "64"},
+                                                                     {"n_group", "8"},
+                                                                     {"topk_group", "4"},
+                                                                     {"router_jitter_noise", "0.1"},
+                                                                     {"intermediate_size", "7"},
+                                                                     {"num_local_experts", "6"}}) {
+    EXPECT_THAT(message_of(fmt::format(R"({{"{}": {}}})", key, value).c_str()),
+                HasSubstr(fmt::format("config.json: \"{}\": {} is not supported", key, value)));
+  }
+  EXPECT_EQ(message_of(R"({"router_jitter_noise": 0.0, "num_local_experts": 5, "intermediate_size": 6})"), "no error");
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "kernels/router.h"
 #include "models/config_values.h"
+#include "models/unsupported_keys.h"
 
 namespace flyover::models::deepseek_v3 {
 namespace {
@@ -81,18 +82,17 @@ Config parse_config(const Json& config, std::string_view source) {
   check_sizes(result, source);
   check_routing(result, source);
   require_value(config, "num_key_value_heads", std::to_string(result.num_attention_heads), source);
-  require_value(config, "hidden_act", R"("silu")", source);
+  refuse_unsupported_keys(config, source, {"deepseek_v3", result.qk_head_dim()});
+  require_value(config, "head_dim", std::to_string(result.qk_rope_head_dim), source);
+  require_value(config, "qk_head_dim", std::to_string(result.qk_head_dim()), source);
+  require_value(config, "index_topk", "null", source);
   require_value(config, "scoring_func", R"("sigmoid")", source);
   require_value(config, "topk_method", R"("noaux_tc")", source);
   require_value(config, "moe_layer_freq", "1", source);
   require_value(config, "attention_bias", "false", source);
   require_value(config, "tie_word_embeddings", "false", source);
-  const double dropout = base::get_number(config, "attention_dropout", source, 0.0);
-  base::require(dropout == 0.0, "{}: \"attention_dropout\": {} is not supported (supported: 0)", source, dropout);
-  const RopeConfig rope = read_rope(config, source);
-  using Kind = nn::RopeScaling::Kind;
-  base::require(rope.scaling.kind == Kind::kNone || rope.scaling.kind == Kind::kYarn,
-                "{}: of RoPE scalings only default and yarn are supported", source);
+  check_token_ids(config, source, result.vocab_size);
+  const RopeConfig rope = read_rope(config, source, {"yarn"});
   result.rope_theta = rope.theta;
   result.rope_scaling = rope.scaling;
   return result;

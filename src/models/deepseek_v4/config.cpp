@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "models/config_values.h"
+#include "models/unsupported_keys.h"
 
 namespace flyover::models::deepseek_v4 {
 namespace {
@@ -131,28 +132,48 @@ std::vector<bool> read_hash_routing(const Json& config, std::string_view source,
   return result;
 }
 
+/// Objects of RoPE parameters give the part of a head that is rotated once more.
+void check_rotated_part(const Json& rope, const std::string& where, const Config& config) {
+  const auto rotated = static_cast<double>(config.qk_rope_head_dim), head_dim = static_cast<double>(config.head_dim);
+  const double part = base::get_number(rope, "partial_rotary_factor", where, rotated / head_dim);
+  base::require(std::abs(part * head_dim - rotated) < 0.5,
+                "{}: \"partial_rotary_factor\" {} of head_dim {} is not qk_rope_head_dim {}", where, part,
+                config.head_dim, config.qk_rope_head_dim);
+}
+
+void read_compress_scaling(const Json& rope, const std::string& where, Config& result) {
+  check_rotated_part(rope, where, result);
+  result.compress_scaling = read_rope_scaling(rope, where, {"yarn"});
+  // The published model scales frequencies alone, whatever YaRN's own factor for the attention would be.
+  require_value(rope, "attention_factor", "1", where);
+  result.compress_scaling.attention_factor = 1.0;
+}
+
 void read_rope_of_kinds(const Json& config, std::string_view source, Config& result) {
-  result.rope_theta = read_positive(config, "rope_theta", source, 10000.0);
-  result.compress_rope_theta = read_positive(config, "compress_rope_theta", source, 160000.0);
-  const Json* scaling = base::find_member(config, "rope_scaling", source);
-  std::string where = fmt::format("{}: rope_scaling", source);
-  if (const Json* parameters = base::find_member(config, "rope_parameters", source)) {
-    where = fmt::format("{}: rope_parameters", source);
-    if (const Json* main = base::find_member(*parameters, "main", where)) {
-      result.rope_theta = read_positive(*main, "rope_theta", where, result.rope_theta);
+  result.rope_theta = read_rope_theta(config, "rope_theta", source, 10000.0);
+  result.compress_rope_theta = read_rope_theta(config, "compress_rope_theta", source, 160000.0);
+  const Json* const parameters = base::find_member(config, "rope_parameters", source);
+  if (parameters == nullptr) {
+    if (const Json* scaling = base::find_member(config, "rope_scaling", source)) {
+      read_compress_scaling(*scaling, fmt::format("{}: rope_scaling", source), result);
     }
-    scaling = base::find_member(*parameters, "compress", where);
-    if (scaling != nullptr) {
-      result.compress_rope_theta = read_positive(*scaling, "rope_theta", where, result.compress_rope_theta);
-    }
+    return;
   }
-  if (scaling != nullptr) {
-    result.compress_scaling = read_rope_scaling(*scaling, where);
-    const auto kind = result.compress_scaling.kind;
-    base::require(kind == nn::RopeScaling::Kind::kNone || kind == nn::RopeScaling::Kind::kYarn,
-                  "{}: only the types default and yarn are supported", where);
-    // The published model scales frequencies alone, whatever YaRN's own factor for the attention would be.
-    result.compress_scaling.attention_factor = 1.0;
+  const std::string where = fmt::format("{}: rope_parameters", source);
+  const Json* const main = base::find_member(*parameters, "main", where);
+  const Json* const compress = base::find_member(*parameters, "compress", where);
+  if (main == nullptr && compress == nullptr) {  // as in rope_scaling
+    read_compress_scaling(*parameters, where, result);
+  }
+  if (main != nullptr) {
+    check_rotated_part(*main, where + ": main", result);
+    result.rope_theta = read_rope_theta(*main, "rope_theta", where + ": main", result.rope_theta);
+    require_value(*main, "rope_type", R"("default")", where + ": main");
+  }
+  if (compress != nullptr) {
+    result.compress_rope_theta =
+        read_rope_theta(*compress, "rope_theta", where + ": compress", result.compress_rope_theta);
+    read_compress_scaling(*compress, where + ": compress", result);
   }
 }
 
@@ -295,7 +316,8 @@ Config parse_config(const Json& config, std::string_view source) {
   result.fp4_indexer = read_fp4_indexer(config, source, result);
   check_quantisation(config, source);
   read_rope_of_kinds(config, source, result);
-  require_value(config, "hidden_act", R"("silu")", source);
+  refuse_unsupported_keys(config, source,
+                          {"deepseek_v4", result.head_dim, {"layer_types", "partial_rotary_factor", "sliding_window"}});
   require_value(config, "scoring_func", R"("sqrtsoftplus")", source);
   require_value(config, "topk_method", R"("noaux_tc")", source);
   require_value(config, "norm_topk_prob", "true", source);
@@ -303,8 +325,15 @@ Config parse_config(const Json& config, std::string_view source) {
   require_value(config, "num_key_value_heads", "1", source);
   require_value(config, "tie_word_embeddings", "false", source);
   require_value(config, "attention_bias", "false", source);
-  const double dropout = base::get_number(config, "attention_dropout", source, 0.0);
-  base::require(dropout == 0.0, "{}: \"attention_dropout\": {} is not supported (supported: 0)", source, dropout);
+  require_value(config, "compress_rate_csa", "null", source);
+  require_value(config, "compress_rate_hca", "null", source);
+  require_value(config, "n_group", "1", source);
+  require_value(config, "topk_group", "1", source);
+  require_value(config, "router_jitter_noise", "0", source);
+  // Other names that transformers has for the same sizes.
+  require_value(config, "intermediate_size", std::to_string(result.moe_intermediate_size), source);
+  require_value(config, "num_local_experts", std::to_string(result.n_routed_experts), source);
+  check_token_ids(config, source, result.vocab_size);
   return result;
 }
 

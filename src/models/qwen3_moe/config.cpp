@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "models/config_values.h"
+#include "models/unsupported_keys.h"
 
 namespace flyover::models::qwen3_moe {
 namespace {
@@ -75,13 +76,11 @@ Config parse_config(const base::Json& config, std::string_view source) {
   result.tie_word_embeddings = base::get_boolean(config, "tie_word_embeddings", source, false);
   result.attention_bias = base::get_boolean(config, "attention_bias", source, false);
   result.initializer_range = read_positive(config, "initializer_range", source, 0.02);
-  require_value(config, "hidden_act", R"("silu")", source);
+  refuse_unsupported_keys(config, source, {"qwen3_moe", result.head_dim, {"sliding_window"}});
   check_quantization(config, source);
-  base::require(!base::get_boolean(config, "use_sliding_window", source, false),
-                "{}: \"use_sliding_window\": true is not supported (supported: false)", source);
-  const double dropout = base::get_number(config, "attention_dropout", source, 0.0);
-  base::require(dropout == 0.0, "{}: \"attention_dropout\": {} is not supported (supported: 0)", source, dropout);
-  const RopeConfig rope = read_rope(config, source);
+  require_value(config, "shared_expert_intermediate_size", "0", source);
+  check_token_ids(config, source, result.vocab_size);
+  const RopeConfig rope = read_rope(config, source, {"linear", "llama3", "yarn"});
   result.rope_theta = rope.theta;
   result.rope_scaling = rope.scaling;
   return result;
