@@ -26,17 +26,9 @@ std::optional<std::string> token_text(const Json& value) {
   return std::nullopt;
 }
 
-void add_special_tokens(const std::filesystem::path& path, SpecialTokens& tokens) {
-  if (!std::filesystem::exists(path)) {
-    return;
-  }
-  const Json config = base::read_json_file(path);
-  base::require(config.is_object(), "{}: expected an object, found {}", path.string(), base::json_type_name(config));
-  for (const auto& [key, value] : config.items()) {
-    const std::optional<std::string> text = token_text(value);
-    if (text && key.ends_with("_token")) {
-      tokens.try_emplace(key, *text);
-    }
+void add_special_tokens_of(const std::filesystem::path& path, SpecialTokens& tokens) {
+  if (std::filesystem::exists(path)) {
+    add_special_tokens(base::read_json_file(path), path.string(), tokens);
   }
 }
 
@@ -99,6 +91,16 @@ void require_reasoning_shown(std::span<const Message> messages, const RenderedCo
 
 }  // namespace
 
+void add_special_tokens(const Json& config, const std::string& source, SpecialTokens& tokens) {
+  base::require(config.is_object(), "{}: expected an object, found {}", source, base::json_type_name(config));
+  for (const auto& [key, value] : config.items()) {
+    const std::optional<std::string> text = token_text(value);
+    if (text && key.ends_with("_token")) {
+      tokens.try_emplace(key, *text);
+    }
+  }
+}
+
 ChatTemplate::ChatTemplate(std::string source, std::string name, SpecialTokens special_tokens)
     : template_(jinja::Template::parse(std::move(source), std::move(name))),
       is_deepseek_v4_(template_.source() == find_built_in_template("deepseek_v4").source),
@@ -128,8 +130,8 @@ std::optional<ChatTemplate> ChatTemplate::from_model_directory(const std::filesy
     return std::nullopt;
   }
   SpecialTokens tokens;
-  add_special_tokens(directory / "tokenizer_config.json", tokens);
-  add_special_tokens(directory / "special_tokens_map.json", tokens);
+  add_special_tokens_of(directory / "tokenizer_config.json", tokens);
+  add_special_tokens_of(directory / "special_tokens_map.json", tokens);
   ChatTemplate chat_template(sources["default"], path.string(), std::move(tokens));
   if (sources.contains("tool_use")) {
     chat_template.tool_template_ = jinja::Template::parse(sources["tool_use"], path.string() + " (tool_use)");

@@ -19,6 +19,10 @@ namespace flyover::data {
 /// "bos_token" -> "<s>", ...: what templates see under these names.
 using SpecialTokens = std::map<std::string, std::string>;
 
+/// Adds those that a tokenizer_config.json or special_tokens_map.json names, where `tokens` has none of the name.
+/// `source` names the file.
+void add_special_tokens(const base::Json& config, const std::string& source, SpecialTokens& tokens);
+
 /// A template for models that have none. The source of deepseek_v4 is a stand-in that refuses to render: its format is
 /// code (data/deepseek_v4), which ChatTemplate runs wherever it finds this source.
 struct BuiltInTemplate {

@@ -10,6 +10,7 @@
 #include "base/files.h"
 #include "checkpoint/model_weights.h"
 #include "data/deepseek_v4/tokens.h"
+#include "models/config_values.h"
 #include "tokenizer/edit.h"
 #include "tokenizer/train.h"
 
@@ -25,34 +26,43 @@ constexpr std::string_view kEndOfText = "<|endoftext|>";
 /// are read as people write them), runs of signs, white space.
 constexpr std::string_view kWordsAndDigits = R"( ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
-/// `eos_token_id` and the like: a number, a list of numbers, or nothing.
-std::vector<std::int32_t> token_ids(const Json& object, std::string_view key, const std::string& source) {
-  const Json* value = base::find_member(object, key, source);
-  std::vector<std::int32_t> ids;
-  if (value == nullptr) {
-    return ids;
-  }
-  for (const Json& id : value->is_array() ? *value : Json::array({*value})) {
-    base::require(id.is_number_integer() && id.get<std::int64_t>() >= 0 && id.get<std::int64_t>() <= INT32_MAX,
-                  "{}: \"{}\" must be a token id or a list of them", source, key);
-    ids.push_back(id.get<std::int32_t>());
-  }
-  return ids;
-}
-
 /// A file of a model directory, where there is a directory and it has the file.
 std::optional<Json> optional_json(const fs::path& directory, std::string_view name) {
   const bool present = !directory.empty() && fs::exists(directory / name);
   return present ? std::optional(base::read_json_file(directory / name)) : std::nullopt;
 }
 
-/// bos_token and eos_token as texts, from the ids of the configuration.
-data::SpecialTokens special_tokens(const StartingModel& model) {
+/// A file of the written model, an object: as it is planned so far, or else as the directory has it.
+std::optional<Json> planned_json(const StartingModel& model, const fs::path& directory, const std::string& name) {
+  const auto planned = model.extra_files.find(name);
+  const auto file = planned != model.extra_files.end() ? std::optional(base::parse_json(planned->second, name))
+                                                       : optional_json(directory, name);
+  base::require(!file || file->is_object(), "{}: expected an object, found {}", (directory / name).string(),
+                file ? base::json_type_name(*file) : "");
+  return file;
+}
+
+void plan_json(StartingModel& model, const std::string& name, const Json& contents) {
+  model.extra_files[name] = contents.dump(2) + "\n";
+}
+
+std::int64_t vocabulary_of(const StartingModel& model) {
+  return base::get_integer(*model.config, "vocab_size", model.config_source);
+}
+
+/// bos_token, eos_token, ... as texts: from the ids of the configuration, and those that only the tokenizer's files
+/// name.
+data::SpecialTokens special_tokens(const StartingModel& model, const fs::path& directory) {
   data::SpecialTokens tokens;
   for (const auto& [name, key] : {std::pair("bos_token", "bos_token_id"), std::pair("eos_token", "eos_token_id")}) {
-    const auto ids = token_ids(*model.config, key, model.config_source);
+    const auto ids = models::read_token_ids(*model.config, key, model.config_source, vocabulary_of(model));
     if (!ids.empty() && ids.front() < model.tokenizer.vocabulary_size()) {
       tokens[name] = model.tokenizer.id_to_token(ids.front());
+    }
+  }
+  for (const char* const name : {"tokenizer_config.json", "special_tokens_map.json"}) {
+    if (const auto file = planned_json(model, directory, name)) {
+      data::add_special_tokens(*file, name, tokens);
     }
   }
   return tokens;
@@ -63,8 +73,36 @@ bool is_built_in(const std::string& name) {
   return std::any_of(templates.begin(), templates.end(), [&](const auto& entry) { return entry.name == name; });
 }
 
+/// Repeats tokens that were added to the tokenizer in the other files of the model that list such tokens.
+void list_added_tokens(StartingModel& model, const fs::path& directory, const std::vector<std::string>& added) {
+  auto ids = planned_json(model, directory, "added_tokens.json");
+  auto config = planned_json(model, directory, "tokenizer_config.json");
+  const bool has_decoder =
+      config && config->contains("added_tokens_decoder") && (*config)["added_tokens_decoder"].is_object();
+  for (const std::string& token : added) {
+    const std::int32_t id = model.tokenizer.token_to_id(token).value();
+    if (ids) {
+      (*ids)[token] = id;
+    }
+    if (has_decoder) {
+      Json entry = {{"content", token}};
+      for (const char* const flag : {"lstrip", "normalized", "rstrip", "single_word"}) {
+        entry[flag] = false;
+      }
+      entry["special"] = true;
+      (*config)["added_tokens_decoder"][std::to_string(id)] = std::move(entry);
+    }
+  }
+  if (ids) {
+    plan_json(model, "added_tokens.json", *ids);
+  }
+  if (has_decoder) {
+    plan_json(model, "tokenizer_config.json", *config);
+  }
+}
+
 /// Adds the tokens that a template needs to the tokenizer, and rows for them to the vocabulary.
-void add_tokens(StartingModel& model, const std::vector<std::string_view>& needed) {
+void add_tokens(StartingModel& model, const fs::path& directory, const std::vector<std::string_view>& needed) {
   std::vector<std::string> missing;
   for (const std::string_view token : needed) {
     const auto id = model.tokenizer.token_to_id(token);
@@ -78,37 +116,65 @@ void add_tokens(StartingModel& model, const std::vector<std::string_view>& neede
   model.tokenizer_json = tokenizer::with_added_special_tokens(model.tokenizer_json, "tokenizer.json", missing);
   model.tokenizer = Tokenizer::parse(model.tokenizer_json, "tokenizer.json");
   model.extra_files["tokenizer.json"] = model.tokenizer_json;
-  const std::int64_t rows = base::get_integer(*model.config, "vocab_size", model.config_source);
+  list_added_tokens(model, directory, missing);
+  const std::int64_t rows = vocabulary_of(model);
   if (model.tokenizer.vocabulary_size() > rows) {
     model.stored_vocabulary = rows;
     (*model.config)["vocab_size"] = model.tokenizer.vocabulary_size();
   }
 }
 
-/// Makes the written model speak with this template: tokenizer_config.json, generation_config.json and, where it is not
-/// the model's own, chat_template.jinja.
+/// Programs that have no use for generation_config.json stop at the tokens of config.json: the same, with the one that
+/// ends plain text first.
+void name_stop_tokens(StartingModel& model) {
+  std::vector<std::int32_t> ids =
+      models::read_token_ids(*model.config, "eos_token_id", model.config_source, vocabulary_of(model));
+  for (const std::int32_t id : model.stop_tokens) {
+    if (std::find(ids.begin(), ids.end(), id) == ids.end()) {
+      ids.push_back(id);
+    }
+  }
+  if (!ids.empty()) {
+    (*model.config)["eos_token_id"] = ids.size() == 1 ? Json(ids.front()) : Json(ids);
+  }
+}
+
+/// Makes the written model speak with this template: tokenizer_config.json, generation_config.json and config.json;
+/// where it is not the model's own, chat_template.jinja; and the files of older versions that repeat one of them.
 void describe_template(StartingModel& model, const fs::path& directory, bool is_own) {
   const data::ChatTemplate& chat = *model.chat_template;
-  const auto planned = model.extra_files.find("tokenizer_config.json");
-  Json tokenizer_config = planned != model.extra_files.end()
-                              ? base::parse_json(planned->second, "tokenizer_config.json")
-                              : optional_json(directory, "tokenizer_config.json").value_or(Json::object());
+  Json tokenizer_config = planned_json(model, directory, "tokenizer_config.json").value_or(Json::object());
+  auto tokens_map = planned_json(model, directory, "special_tokens_map.json");
   if (!is_own) {
     model.extra_files["chat_template.jinja"] = chat.source();
     tokenizer_config["chat_template"] = chat.source();
+    if (auto older = planned_json(model, directory, "chat_template.json")) {
+      (*older)["chat_template"] = chat.source();
+      plan_json(model, "chat_template.json", *older);
+    }
   }
-  for (const auto& [name, text] : chat.special_tokens()) {
-    tokenizer_config[name] = text;
-  }
-  Json generation = optional_json(directory, "generation_config.json").value_or(Json::object());
+  data::SpecialTokens tokens = chat.special_tokens();
   if (const auto id = model.tokenizer.token_to_id(chat.end_of_turn())) {
-    tokenizer_config["eos_token"] = chat.end_of_turn();
+    tokens["eos_token"] = chat.end_of_turn();
     std::erase(model.stop_tokens, *id);
     model.stop_tokens.insert(model.stop_tokens.begin(), *id);
   }
-  generation["eos_token_id"] = model.stop_tokens;
-  model.extra_files["tokenizer_config.json"] = tokenizer_config.dump(2) + "\n";
-  model.extra_files["generation_config.json"] = generation.dump(2) + "\n";
+  for (const auto& [name, text] : tokens) {
+    tokenizer_config[name] = text;
+    if (tokens_map) {
+      (*tokens_map)[name] = text;
+    }
+  }
+  if (tokens_map) {
+    plan_json(model, "special_tokens_map.json", *tokens_map);
+  }
+  plan_json(model, "tokenizer_config.json", tokenizer_config);
+  Json generation = planned_json(model, directory, "generation_config.json").value_or(Json::object());
+  if (!model.stop_tokens.empty()) {
+    generation["eos_token_id"] = model.stop_tokens;
+  }
+  plan_json(model, "generation_config.json", generation);
+  name_stop_tokens(model);
 }
 
 /// A DeepSeek-V4 model that brings no template follows the published code, if its tokenizer has the tokens.
@@ -123,7 +189,7 @@ bool speaks_deepseek_v4(const StartingModel& model) {
 void choose_own_template(StartingModel& model, const fs::path& directory) {
   model.chat_template = data::ChatTemplate::from_model_directory(directory);
   if (!model.chat_template && speaks_deepseek_v4(model)) {
-    model.chat_template = data::ChatTemplate::built_in("deepseek_v4", special_tokens(model));
+    model.chat_template = data::ChatTemplate::built_in("deepseek_v4", special_tokens(model, directory));
     const auto end_of_turn = model.tokenizer.token_to_id(data::deepseek_v4::kEndOfTurn);
     if (std::find(model.stop_tokens.begin(), model.stop_tokens.end(), *end_of_turn) == model.stop_tokens.end()) {
       model.stop_tokens.push_back(*end_of_turn);
@@ -132,7 +198,7 @@ void choose_own_template(StartingModel& model, const fs::path& directory) {
 }
 
 /// The tokens that the recipe names for a template which is not built in.
-void name_tokens(StartingModel& model, const TemplateChoice& choice) {
+void name_tokens(StartingModel& model, const TemplateChoice& choice, const fs::path& directory) {
   base::require(model.chat_template.has_value(),
                 "end_of_turn and special_tokens are those of a chat template, and the model has none: name one with "
                 "chat_template");
@@ -141,7 +207,7 @@ void name_tokens(StartingModel& model, const TemplateChoice& choice) {
     needed.push_back(choice.end_of_turn);
     model.chat_template->set_end_of_turn(choice.end_of_turn);
   }
-  add_tokens(model, needed);
+  add_tokens(model, directory, needed);
 }
 
 void choose_template(StartingModel& model, const TemplateChoice& choice, const fs::path& directory) {
@@ -152,17 +218,17 @@ void choose_template(StartingModel& model, const TemplateChoice& choice, const f
                   "chat_template {}: a built-in template brings its own tokens: leave out end_of_turn and "
                   "special_tokens, or give a Jinja file",
                   name);
-    const data::SpecialTokens tokens = special_tokens(model);
-    add_tokens(model, data::find_built_in_template(name).special_tokens);
+    const data::SpecialTokens tokens = special_tokens(model, directory);
+    add_tokens(model, directory, data::find_built_in_template(name).special_tokens);
     model.chat_template = data::ChatTemplate::built_in(name, tokens);
   } else if (!name.empty()) {
     base::require(fs::exists(name), "chat_template \"{}\" is neither a built-in template nor a file", name);
-    model.chat_template.emplace(base::read_file(name), name, special_tokens(model));
+    model.chat_template.emplace(base::read_file(name), name, special_tokens(model, directory));
   } else if (!directory.empty()) {
     choose_own_template(model, directory);
   }
   if (names_tokens) {
-    name_tokens(model, choice);
+    name_tokens(model, choice, directory);
   }
   if (!name.empty() || names_tokens) {
     describe_template(model, directory, name.empty());
@@ -179,16 +245,18 @@ void apply_template(StartingModel& model, const TemplateChoice& choice, const fs
 }
 
 void finish(StartingModel& model, const TemplateChoice& choice, const fs::path& directory) {
-  const std::int64_t rows = base::get_integer(*model.config, "vocab_size", model.config_source);
+  const std::int64_t rows = vocabulary_of(model);
   base::require(model.tokenizer.vocabulary_size() <= rows,
                 "{}: vocab_size {} is smaller than the tokenizer's {} tokens: they do not belong together",
                 model.config_source, rows, model.tokenizer.vocabulary_size());
-  model.stop_tokens = token_ids(*model.config, "eos_token_id", model.config_source);
+  model.stop_tokens = models::read_token_ids(*model.config, "eos_token_id", model.config_source, rows);
   if (!model.stop_tokens.empty()) {
     model.end_of_text = model.stop_tokens.front();
   }
   if (const auto generation = optional_json(directory, "generation_config.json")) {
-    const auto ids = token_ids(*generation, "eos_token_id", (directory / "generation_config.json").string());
+    const std::string source = (directory / "generation_config.json").string();
+    models::check_token_ids(*generation, source, rows);
+    const auto ids = models::read_token_ids(*generation, "eos_token_id", source, rows);
     model.stop_tokens = ids.empty() ? model.stop_tokens : ids;
   }
   apply_template(model, choice, directory);
