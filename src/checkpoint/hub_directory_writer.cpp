@@ -127,6 +127,9 @@ void write_model_directory(const fs::path& target, const base::Json& config, con
     base::write_file_atomically(pending.path() / name, text);
   }
   base::write_file_atomically(pending.path() / kConfigFile, config_text(config));
+  if (contents.verify) {
+    contents.verify(pending.path());
+  }
   pending.move_into_place();
 }
 

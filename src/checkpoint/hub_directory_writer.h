@@ -31,6 +31,8 @@ struct ModelDirectoryContents {
   std::optional<std::filesystem::path> tokenizer_source;
   /// File name -> contents, instead of or in addition to the copied ones.
   std::map<std::string, std::string> extra_files;
+  /// Called with the finished directory before it takes its name; what it throws leaves the old state.
+  std::function<void(const std::filesystem::path&)> verify = {};
 };
 
 /// `target` as an absolute path without "." and ".." and without a slash at its end. Throws Error if no name is left.

@@ -127,6 +127,18 @@ std::vector<std::byte> file_bytes(tensor::Stream& stream, const OutputTensor& ou
   return {bytes.begin(), bytes.end()};
 }
 
+/// Throws Error naming what of the directory is not as it was meant.
+void compare(const ModelDirectory& written, const base::Json& config, const std::vector<OutputTensor>& tensors,
+             tensor::Stream& stream) {
+  base::require(written.config() == config, "config.json is not what was written");
+  for (const OutputTensor& tensor : tensors) {
+    const std::vector<std::byte> expected = file_bytes(stream, tensor);
+    const auto found = written.bytes(tensor.spec.name);
+    base::require(expected.size() == found.size() && std::memcmp(expected.data(), found.data(), found.size()) == 0,
+                  "tensor {} is not what was written", tensor.spec.name);
+  }
+}
+
 }  // namespace
 
 std::uint64_t model_bytes(const models::LanguageModel& model, DType dtype, const ModelDirectory* like) {
@@ -152,17 +164,21 @@ void write_model(const std::filesystem::path& target, const base::Json& original
   base::Json config = original;
   set_storage(config, dtype == DType::kF32 ? TensorType::kF32 : TensorType::kBf16,
               output.like == nullptr ? base::Json::object() : output.like->config());
+  contents.verify = [&](const std::filesystem::path& directory) {
+    try {
+      if (output.verify) {
+        output.verify(directory);
+      }
+      compare(ModelDirectory::open(directory), config, tensors, stream);
+    } catch (const base::Error& error) {
+      base::fail(
+          "{}: was not written, because it reads back differently: {}; do not trust this disk, or what else "
+          "changes files on it",
+          target.string(), error.what());
+    }
+  };
   require_disk_space(target, required_bytes(config, contents));
   write_model_directory(target, config, contents, true);
-
-  const ModelDirectory written = ModelDirectory::open(target);
-  for (const OutputTensor& tensor : tensors) {
-    const std::vector<std::byte> expected = file_bytes(stream, tensor);
-    const auto found = written.bytes(tensor.spec.name);
-    base::require(expected.size() == found.size() && std::memcmp(expected.data(), found.data(), found.size()) == 0,
-                  "{}: tensor {} reads back differently from what was written: do not trust this disk", target.string(),
-                  tensor.spec.name);
-  }
 }
 
 }  // namespace flyover::checkpoint

@@ -18,6 +18,7 @@
 #include "devices/reference/families.h"
 #include "models/fp4_experts.h"
 #include "posttrain/scoring.h"
+#include "posttrain/written_model.h"
 
 namespace flyover::posttrain {
 namespace {
@@ -428,6 +429,7 @@ checkpoint::ModelOutput model_output(const StartingModel& start) {
     output.tokenizer_source = start.directory->path();
   }
   output.extra_files = start.extra_files;
+  output.verify = [&start](const std::filesystem::path& directory) { check_written_model(start, directory); };
   return output;
 }
 

@@ -26,7 +26,8 @@ struct PreparedStage {
   trainer::MemoryPlan memory;
 };
 
-/// What is written beside the weights: tokenizer, template, generation settings.
+/// What is written beside the weights: tokenizer, template, generation settings. It is compared with `start`, which
+/// must outlive it, once it is written.
 checkpoint::ModelOutput model_output(const StartingModel& start);
 
 tensor::DType compute_type(const recipe::Recipe& recipe);
