@@ -21,6 +21,9 @@
 namespace flyover::cli {
 namespace {
 
+/// Of a conversation, whatever the model is made for: its cache takes memory from the beginning.
+constexpr std::int64_t kMostChatTokens = 8192;
+
 struct GenerateOptions {
   std::string model;
   std::vector<std::string> prompts;
@@ -155,18 +158,38 @@ std::string text_of(const LoadedModel& loaded, std::vector<std::int32_t> prompt,
   return loaded.start.tokenizer.decode(prompt).substr(before);
 }
 
+/// Says on standard error that an answer ended because the context is full. `limit` says where its size is from.
+void warn_if_cut_off(const std::string& where, std::size_t prompt_tokens, const rollout::Completion& completion,
+                     std::int64_t context, std::int64_t max_new_tokens, std::string_view limit) {
+  const auto generated = static_cast<std::int64_t>(completion.tokens.size());
+  if (completion.finish == rollout::FinishReason::kLength && generated < max_new_tokens &&
+      static_cast<std::int64_t>(prompt_tokens) + generated >= context) {
+    fmt::print(stderr, "warning: {}: cut off after {} new tokens, which fill the context of {} ({})\n", where,
+               generated, context, limit);
+  }
+}
+
 int generate(const GenerateOptions& options) {
   const std::vector<Prompt> prompts = read_prompts(options);
   LoadedModel loaded(options.model, options.device, autograd::ParameterUse::kInference, template_variables(options));
   const std::vector<std::vector<std::int32_t>> tokens = encode_prompts(loaded, prompts, options.chat);
+  const std::int64_t positions = loaded.model->summary().max_position_embeddings;
   std::int64_t longest = 0;
-  for (const auto& prompt : tokens) {
-    longest = std::max(longest, static_cast<std::int64_t>(prompt.size()));
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    const auto length = static_cast<std::int64_t>(tokens[i].size());
+    base::require(
+        length < positions,
+        "{}: has {} tokens and leaves no room in the context of {} (max_position_embeddings of {}): shorten it",
+        prompts[i].where, length, positions, loaded.start.config_source);
+    longest = std::max(longest, length);
   }
   const auto slots = std::min<std::int64_t>(8, static_cast<std::int64_t>(prompts.size()));
-  rollout::Generator generator(*loaded.model, loaded.stream, {slots, longest + options.max_new_tokens, 1024});
+  rollout::Generator generator(*loaded.model, loaded.stream,
+                               {slots, std::min(longest + options.max_new_tokens, positions), 1024});
   const auto completions = generator.generate(tokens, sampling_of(options, loaded));
   for (std::size_t i = 0; i < prompts.size(); ++i) {
+    warn_if_cut_off(prompts[i].where, tokens[i].size(), completions[i], positions, options.max_new_tokens,
+                    "max_position_embeddings of config.json");
     const std::string text = text_of(loaded, tokens[i], completions[i]);
     if (options.json) {
       base::Json line = {{"prompt", prompts[i].text},
@@ -189,9 +212,8 @@ int generate(const GenerateOptions& options) {
 int chat(const GenerateOptions& options) {
   LoadedModel loaded(options.model, options.device, autograd::ParameterUse::kInference, template_variables(options));
   base::require(loaded.start.chat_template.has_value(), "the model has no chat template: use flyover generate");
-  const auto& summary = loaded.model->summary();
-  rollout::Generator generator(*loaded.model, loaded.stream,
-                               {1, std::min<std::int64_t>(summary.max_position_embeddings, 8192), 1024});
+  const std::int64_t context = std::min(loaded.model->summary().max_position_embeddings, kMostChatTokens);
+  rollout::Generator generator(*loaded.model, loaded.stream, {1, context, 1024});
   const data::ControlTokens control_tokens(loaded.start.tokenizer);
   data::Conversation conversation;
   fmt::print("An empty line or Ctrl-D ends the conversation.\n");
@@ -225,6 +247,9 @@ int chat(const GenerateOptions& options) {
           }
         });
     fmt::print("{}\n", decoder.finish());
+    std::fflush(stdout);
+    warn_if_cut_off("the answer", prompt.size(), completions.front(), context, options.max_new_tokens,
+                    fmt::format("max_position_embeddings of config.json, at most {} in a chat", kMostChatTokens));
     try {
       data::Message reply =
           loaded.start.chat_template->parse_reply(text_of(loaded, prompt, completions.front()), conversation);

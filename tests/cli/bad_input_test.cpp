@@ -1,8 +1,10 @@
 // Wrong input: one clear message, exit code 2, nothing written.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "base/files.h"
+#include "base/json.h"
 #include "process.h"
 #include "support/shared_data.h"
 
@@ -174,6 +176,37 @@ TEST_F(BadInput, Configuration) {
   config.replace(at, 23, "\"intermediate_size\": 32");
   write_file(model_ / "config.json", config);
   expect_refused(recipe_text(), {"mlp.gate_proj.weight", "[24, 16]", "[32, 16]"});
+}
+
+TEST_F(BadInput, KeysAndTokensOfTheConfigurationThatCannotBe) {
+  const auto with = [&](const char* file, const std::string& key, const base::Json& value) {
+    const std::string original = base::read_file(model_ / file);
+    base::Json changed = base::parse_json(original, file);
+    changed[key] = value;
+    write_file(model_ / file, changed.dump());
+    return original;
+  };
+  const std::string config = with("config.json", "residual_multiplier", 0.22);
+  expect_refused(recipe_text(),
+                 {(model_ / "config.json").string() + ": \"residual_multiplier\": 0.22 is not supported"});
+  write_file(model_ / "config.json", config);
+  with("config.json", "rope_theta", 1e-300);
+  expect_refused(recipe_text(), {"config.json: \"rope_theta\" must be a number above 1"});
+  write_file(model_ / "config.json", config);
+  with("config.json", "eos_token_id", 99999);
+  expect_refused(recipe_text(), {"config.json: \"eos_token_id\": 99999 is outside of the vocabulary of"});
+  write_file(model_ / "config.json", config);
+  with("generation_config.json", "eos_token_id", {0, 99999});
+  const std::string message = "generation_config.json: \"eos_token_id\": 99999 is outside of the vocabulary of";
+  expect_refused(recipe_text() + "evaluate: [{generate: quickstart_instructions}]\n", {model_.string(), message});
+  const auto file = work_.path() / "recipe.yaml";
+  for (const auto& arguments :
+       std::vector<std::vector<std::string>>{{"eval", file.string(), "--model", model_.string()},
+                                             {"generate", "--model", model_.string(), "--prompt", "a"}}) {
+    const ProcessResult result = run_flyover(arguments);
+    EXPECT_EQ(result.exit_code, 2) << result.output;
+    EXPECT_THAT(result.output, HasSubstr(message));
+  }
 }
 
 TEST_F(BadInput, Data) {
@@ -371,6 +404,40 @@ TEST_F(BadInput, Prompts) {
           "prompts.jsonl:2: contains the text of the control token <|im_start|>");
   // A text to continue is the user's own business.
   EXPECT_EQ(generate({"--prompt", "a<|im_end|>b"}).exit_code, 0);
+}
+
+TEST_F(BadInput, GenerationEndsWithTheModelsPositionsAndSaysSo) {
+  base::Json config = base::read_json_file(model_ / "config.json");
+  config["max_position_embeddings"] = 16;
+  write_file(model_ / "config.json", config.dump());
+  write_file(model_ / "generation_config.json", R"({"eos_token_id": []})");
+  config.erase("eos_token_id");
+  write_file(model_ / "config.json", config.dump());
+  const auto generate = [&](const std::string& prompt, const std::string& tokens) {
+    return run_flyover(
+        {"generate", "--model", model_.string(), "--json", "--prompt", prompt, "--max-new-tokens", tokens});
+  };
+  const auto new_tokens = [](const ProcessResult& result) {
+    const auto begin = result.output.find('{');
+    return base::parse_json(std::string_view(result.output).substr(begin, result.output.find('\n', begin) - begin), "")
+        .at("tokens")
+        .size();
+  };
+  const ProcessResult within = generate("!!!!", "12");
+  EXPECT_EQ(within.exit_code, 0) << within.output;
+  EXPECT_EQ(new_tokens(within), 12u);
+  EXPECT_THAT(within.output, testing::Not(HasSubstr("warning")));
+  const ProcessResult beyond = generate("!!!!", "40");
+  EXPECT_EQ(beyond.exit_code, 0) << beyond.output;
+  EXPECT_EQ(new_tokens(beyond), 12u);
+  EXPECT_THAT(beyond.output,
+              HasSubstr("warning: --prompt number 1: cut off after 12 new tokens, which fill the context of "
+                        "16 (max_position_embeddings of config.json)"));
+  const ProcessResult full = generate("!!!!!!!!!!!!!!!!", "1");
+  EXPECT_EQ(full.exit_code, 2) << full.output;
+  EXPECT_THAT(full.output, HasSubstr("--prompt number 1: has 16 tokens and leaves no room in the context of 16 "
+                                     "(max_position_embeddings of " +
+                                     (model_ / "config.json").string() + "): shorten it"));
 }
 
 TEST_F(BadInput, ALineOfAChatIsAskedForAgain) {
