@@ -62,10 +62,11 @@ std::vector<TextAndIds> read_jsonl_cases(const std::filesystem::path& file) {
   return cases;
 }
 
-void expect_ids(const Tokenizer& tokenizer, const std::vector<TextAndIds>& cases) {
+void expect_ids_and_round_trips(const Tokenizer& tokenizer, const std::vector<TextAndIds>& cases) {
   ASSERT_GT(cases.size(), 40u);
   for (const TextAndIds& expected : cases) {
     EXPECT_EQ(tokenizer.encode(expected.text), expected.ids) << expected.text;
+    EXPECT_EQ(tokenizer.decode(expected.ids), expected.text);
   }
 }
 

@@ -30,7 +30,9 @@ std::vector<TextAndIds> read_llama_cpp_cases(const std::filesystem::path& input)
 /// {"text": ..., "ids": [...]} one per line.
 std::vector<TextAndIds> read_jsonl_cases(const std::filesystem::path& file);
 
-void expect_ids(const Tokenizer& tokenizer, const std::vector<TextAndIds>& cases);
+/// That each text has these ids and these ids give the text back: for byte-level and SentencePiece vocabularies, whose
+/// normalizers leave the texts of the cases as they are.
+void expect_ids_and_round_trips(const Tokenizer& tokenizer, const std::vector<TextAndIds>& cases);
 
 /// Random code points of several scripts, marks, spaces and ASCII; well-formed UTF-8.
 std::string random_text(const base::Random& random, std::uint64_t length);
