@@ -36,8 +36,12 @@ std::string_view nearest(std::string_view word, std::span<const std::string> can
   std::string_view best;
   std::size_t best_distance = SIZE_MAX;
   for (const std::string& candidate : candidates) {
+    const std::size_t longer = std::max(word.size(), candidate.size());
+    if ((longer - std::min(word.size(), candidate.size())) * 3 > longer) {
+      continue;  // so that a long word costs nothing
+    }
     const std::size_t distance = edit_distance(word, candidate);
-    if (distance < best_distance && distance * 3 <= std::max(word.size(), candidate.size())) {
+    if (distance < best_distance && distance * 3 <= longer) {
       best = candidate;
       best_distance = distance;
     }

@@ -6,11 +6,11 @@
 #include <gtest/gtest.h>
 
 #include "base/random.h"
-#include "checkpoint/damage.h"
 #include "checkpoint/handmade_files.h"
 #include "checkpoint/hub_index.h"
 #include "checkpoint/safetensors.h"
 #include "checkpoint/safetensors_header.h"
+#include "support/damage.h"
 #include "support/shared_data.h"
 
 namespace flyover::checkpoint {
@@ -46,7 +46,7 @@ TEST(SafetensorsFuzz, DamagedHeadersAreRefusedOrConsistent) {
   int loaded = 0;
   constexpr int kRounds = 20000;
   for (std::uint64_t round = 0; round < kRounds; ++round) {
-    const std::string text = damaged(original, round);
+    const std::string text = tests::damaged(original, round);
     const std::vector<char> exact(text.begin(), text.end());  // so that one byte too far is seen by the sanitizer
     try {
       const SafetensorsHeader header = parse_safetensors_header(std::as_bytes(std::span(exact)), "fuzz");
@@ -69,7 +69,7 @@ TEST(SafetensorsFuzz, DamagedFilesAreRefusedOrReadable) {
   const std::string original = valid_file();
   int loaded = 0;
   for (std::uint64_t round = 0; round < 2000; ++round) {
-    put_file(path, damaged(original, 1000000 + round));
+    put_file(path, tests::damaged(original, 1000000 + round));
     try {
       const SafetensorsFile file = SafetensorsFile::open(path);
       std::size_t read = 0;
@@ -104,7 +104,7 @@ TEST(HubIndexFuzz, DamagedIndexesAreRefusedOrNameFilesOfTheDirectory) {
   int loaded = 0;
   for (std::uint64_t round = 0; round < 20000; ++round) {
     try {
-      for (const auto& [tensor, file] : parse_hub_index(damaged(original, round), "index")) {
+      for (const auto& [tensor, file] : parse_hub_index(tests::damaged(original, round), "index")) {
         ASSERT_EQ(std::filesystem::path(file).filename(), file);
         ASSERT_THAT(file, testing::Not(testing::AnyOf("", ".", "..")));
       }

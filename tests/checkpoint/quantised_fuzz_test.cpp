@@ -7,11 +7,11 @@
 #include "base/files.h"
 #include "base/random.h"
 #include "checkpoint/convert.h"
-#include "checkpoint/damage.h"
 #include "checkpoint/handmade_files.h"
 #include "checkpoint/quantised_model.h"
 #include "checkpoint/tensor_consumer.h"
 #include "checkpoint/weight_matching.h"
+#include "support/damage.h"
 #include "support/shared_data.h"
 
 namespace flyover::checkpoint {
@@ -111,8 +111,8 @@ TEST(QuantisedFuzz, DamagedModelsAreRefusedOrConverted) {
     const Random random(round, RandomPurpose::kTest, 32);
     // Mostly the header, which says what the bytes are; at times the bytes, of which most may be anything.
     const bool in_data = random.below(0, 4) == 0;
-    put_file(source / "model.safetensors",
-             safetensors_bytes(in_data ? header : damaged(header, round), in_data ? damaged(data, round) : data));
+    put_file(source / "model.safetensors", safetensors_bytes(in_data ? header : tests::damaged(header, round),
+                                                             in_data ? tests::damaged(data, round) : data));
     ConvertRequest request;
     request.source = source;
     request.target = target;

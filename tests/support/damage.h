@@ -1,13 +1,15 @@
-// Damaged texts for fuzzing parsers.
+// Damaged texts and JSON values for fuzzing parsers.
 #pragma once
 
 #include <cstdint>
+#include <iterator>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/random.h"
 
-namespace flyover::checkpoint {
+namespace flyover::tests {
 
 /// One to three random changes, or an end cut off; mostly bytes that occur in the text, which get deeper into parsers.
 inline std::string damaged(const std::string& original, std::uint64_t round) {
@@ -42,4 +44,16 @@ inline std::string damaged(const std::string& original, std::uint64_t round) {
   return text;
 }
 
-}  // namespace flyover::checkpoint
+/// Replaces a random value within `value` by one of `others`, so that the syntax stays valid.
+template <typename Json>
+void change_value(Json& value, const base::Random& random, const std::vector<Json>& others, std::uint64_t depth = 0) {
+  if (value.is_structured() && !value.empty() && random.below(3 * depth, 8) != 0) {
+    auto member = value.begin();
+    std::advance(member, random.below(3 * depth + 1, value.size()));
+    change_value(*member, random, others, depth + 1);
+    return;
+  }
+  value = others[random.below(3 * depth + 2, others.size())];
+}
+
+}  // namespace flyover::tests
