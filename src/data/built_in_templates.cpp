@@ -123,17 +123,24 @@ std::span<const BuiltInTemplate> built_in_templates() {
   return kTemplates;
 }
 
+std::string built_in_template_names() {
+  std::string list;
+  for (const BuiltInTemplate& built_in : built_in_templates()) {
+    list += fmt::format("{}{}", list.empty() ? "" : ", ", built_in.name);
+  }
+  return list;
+}
+
 const BuiltInTemplate& find_built_in_template(std::string_view name) {
   std::vector<std::string> names;
-  std::string list;
   for (const BuiltInTemplate& built_in : built_in_templates()) {
     if (built_in.name == name) {
       return built_in;
     }
     names.emplace_back(built_in.name);
-    list += (list.empty() ? "" : ", ") + names.back();
   }
-  base::fail("there is no built-in chat template \"{}\"{}; there are: {}", name, base::suggestion(name, names), list);
+  base::fail("there is no built-in chat template \"{}\"{}; there are: {}", name, base::suggestion(name, names),
+             built_in_template_names());
 }
 
 }  // namespace flyover::data

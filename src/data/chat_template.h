@@ -32,6 +32,8 @@ struct BuiltInTemplate {
   std::vector<std::string_view> special_tokens;  ///< that the tokenizer needs, added where it lacks them
 };
 std::span<const BuiltInTemplate> built_in_templates();
+/// "chatml, deepseek_v4, ...", for messages.
+std::string built_in_template_names();
 /// Throws Error naming the known ones.
 const BuiltInTemplate& find_built_in_template(std::string_view name);
 

@@ -1,17 +1,45 @@
 #include "data/examples.h"
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "data/jinja/unicode.h"
 
 namespace flyover::data {
 namespace {
 
 using tokenizer::Encoding;
 using tokenizer::Tokenizer;
+
+/// A message to be learnt of which there is nothing but the end of the turn would teach to be silent: because it is
+/// empty, or because the template leaves out what it has.
+void require_words(std::span<const Message> messages, const RenderedConversation& rendered,
+                   const ChatTemplate& chat_template, const std::string& where) {
+  std::map<std::size_t, std::string> said;
+  for (const AssistantSpan& span : rendered.spans) {
+    said[span.message] += rendered.text.substr(span.begin, span.end - span.begin);
+  }
+  for (const auto& [message, text] : said) {
+    base::require(
+        says_something(messages[message]),
+        "{}: message {} (assistant) says nothing: it has neither content nor tool calls nor reasoning, so "
+        "the model would learn to be silent. Give it content, exclude it (\"train\": false) or remove the row",
+        where, message + 1);
+    std::string_view words = text;
+    if (words.ends_with(chat_template.end_of_turn())) {
+      words.remove_suffix(chat_template.end_of_turn().size());
+    }
+    base::require(!jinja::strip(words).empty(),
+                  "{}: {}: message {} (assistant): the template shows nothing of it but the end of the turn, so the "
+                  "model would learn to be silent. Use a template that shows what it has (tool calls, reasoning), or "
+                  "exclude the message (\"train\": false)",
+                  where, chat_template.name(), message + 1);
+  }
+}
 
 /// Tokens and, for each, whether it belongs to a span.
 struct Marked {
@@ -82,13 +110,10 @@ Sequence ExampleBuilder::from_conversation(const Conversation& conversation, con
   } catch (const base::Error& error) {
     base::fail("{}: {}", where, error.what());
   }
+  require_words(conversation.messages, rendered, *chat_template_, where);
   auto whole = mark_whole(tokenizer_, rendered);
   Marked marked = whole ? std::move(*whole) : mark_in_parts(tokenizer_, rendered, where);
-  Sequence sequence{std::move(marked.tokens), std::move(marked.inside), 0, 0};
-  if (options_.train_on == TrainOn::kAll) {
-    std::fill(sequence.trained.begin(), sequence.trained.end(), std::uint8_t{1});
-  }
-  return sequence;
+  return {std::move(marked.tokens), std::move(marked.inside), 0, 0};
 }
 
 Sequence ExampleBuilder::from_text(const std::string& text, const std::string& where) const {
@@ -135,6 +160,11 @@ void ExampleBuilder::add(const Document& document, const std::string& where, std
     return;
   }
   Sequence sequence = from_conversation(std::get<Conversation>(document), where);
+  const auto limit = static_cast<std::size_t>(options_.max_seq_length);
+  const bool cuts_a_turn = sequence.tokens.size() > limit && sequence.trained[limit - 1] + sequence.trained[limit] == 2;
+  if (options_.train_on == TrainOn::kAll) {
+    std::fill(sequence.trained.begin(), sequence.trained.end(), std::uint8_t{1});
+  }
   if (!sequence.trained.empty()) {
     sequence.trained[0] = 0;
   }
@@ -147,13 +177,14 @@ void ExampleBuilder::add(const Document& document, const std::string& where, std
       ++report.dropped;
       return;
     }
-    sequence.tokens.resize(static_cast<std::size_t>(options_.max_seq_length));
-    sequence.trained.resize(static_cast<std::size_t>(options_.max_seq_length));
+    sequence.tokens.resize(limit);
+    sequence.trained.resize(limit);
     if (sequence.targets() == 0) {
       ++report.dropped;
       return;
     }
     ++report.truncated;
+    report.without_end += cuts_a_turn ? 1 : 0;
   }
   append(std::move(sequence));
 }

@@ -36,9 +36,10 @@ struct SourceReport {
   std::int64_t sequences = 0;
   std::int64_t tokens = 0;
   std::int64_t targets = 0;
-  std::int64_t truncated = 0;  ///< cut to max_seq_length
-  std::int64_t dropped = 0;    ///< too long, or without a target after being cut
-  std::int64_t split = 0;      ///< plain documents cut into several sequences
+  std::int64_t truncated = 0;    ///< cut to max_seq_length
+  std::int64_t without_end = 0;  ///< of the truncated: cut within what the assistant says, before its end-of-turn token
+  std::int64_t dropped = 0;      ///< too long, or without a target after being cut
+  std::int64_t split = 0;        ///< plain documents cut into several sequences
 };
 
 /// Turns the documents of one source into sequences.
@@ -52,6 +53,7 @@ class ExampleBuilder {
            SourceReport& report) const;
 
  private:
+  /// With what the assistant says marked as trained, whatever train_on is.
   Sequence from_conversation(const Conversation& conversation, const std::string& where) const;
   Sequence from_text(const std::string& text, const std::string& where) const;
 

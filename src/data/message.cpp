@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "data/jinja/unicode.h"
 
 namespace flyover::data {
 namespace {
@@ -73,6 +74,18 @@ std::optional<Json> reasoning_of(const Message& message) {
   return std::nullopt;
 }
 
+/// Whether a text, or any part of a list, is more than white space. Parts that are no texts count.
+bool has_words(const Json& value) {
+  if (value.is_string()) {
+    return !jinja::strip(value.get<std::string>()).empty();
+  }
+  if (value.is_array()) {
+    return std::any_of(value.begin(), value.end(), has_words);
+  }
+  const bool is_text_part = value.is_object() && value.contains("text");
+  return is_text_part ? has_words(value["text"]) : !value.is_null();
+}
+
 }  // namespace
 
 Message text_message(std::string role, std::string content) {
@@ -85,6 +98,16 @@ Message text_message(std::string role, std::string content) {
 std::optional<std::string> content_text(const Message& message) {
   return message.content != nullptr && message.content->is_string() ? std::optional(message.content->get<std::string>())
                                                                     : std::nullopt;
+}
+
+bool has_content(const Message& message) {
+  return message.content != nullptr && !message.content->is_null();
+}
+
+bool says_something(const Message& message) {
+  const std::optional<Json> reasoning = reasoning_of(message);
+  return (message.content != nullptr && has_words(*message.content)) || (reasoning && has_words(*reasoning)) ||
+         (message.tool_calls != nullptr && !message.tool_calls->empty());
 }
 
 Message message_from_json(const Json& object, std::string_view source) {

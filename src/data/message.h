@@ -36,6 +36,12 @@ Message text_message(std::string role, std::string content);
 /// The content if it is text (parts are not joined).
 std::optional<std::string> content_text(const Message& message);
 
+/// Whether the message has content that is not null; it may be empty.
+bool has_content(const Message& message);
+
+/// Whether the message has content, reasoning or tool calls that are more than white space: something to learn.
+bool says_something(const Message& message);
+
 /// A message in the format of OpenAI. `reasoning_content`, `tool_calls`, `tool_call_id`, `name`, `train` and `weight`
 /// that are null count as missing, as columnar formats fill them in. `weight` is OpenAI's word for `train`: 0 or 1.
 /// Throws Error naming `source`, the key and what was expected.

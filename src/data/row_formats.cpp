@@ -1,11 +1,16 @@
 #include "data/row_formats.h"
 
+#include <algorithm>
 #include <array>
 #include <utility>
+#include <vector>
 
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/text.h"
+#include "data/conversation_checks.h"
 
 namespace flyover::data {
 namespace {
@@ -23,6 +28,54 @@ std::string keys_of(const Json& row) {
     text += fmt::format("{}\"{}\"", text.empty() ? "" : ", ", key);
   }
   return text.empty() ? "none" : text;
+}
+
+/// A format and the keys that a row of it has.
+struct FormatKeys {
+  RowFormat format;
+  std::vector<std::string> keys;
+};
+
+std::vector<FormatKeys> keys_of_formats(const FieldNames& names) {
+  return {{RowFormat::kMessages, {names.messages}},
+          {RowFormat::kShareGpt, {names.conversations}},
+          {RowFormat::kAlpaca, {"instruction", "output"}},
+          {RowFormat::kPromptCompletion, {names.prompt, names.completion}},
+          {RowFormat::kText, {names.text}}};
+}
+
+[[noreturn]] void fail_without_format(const Json& row, const std::vector<FormatKeys>& formats, std::string_view where) {
+  std::string null_keys, known;
+  for (const FormatKeys& format : formats) {
+    known += fmt::format("{}{}", known.empty() ? "" : "; ", fmt::join(format.keys, " and "));
+    for (const std::string& key : format.keys) {
+      if (row.contains(key) && row[key].is_null()) {
+        const bool is_list = format.format == RowFormat::kMessages || format.format == RowFormat::kShareGpt;
+        null_keys += fmt::format("; \"{}\" is null where {} is expected", key, is_list ? "a list" : "text");
+      }
+    }
+  }
+  base::fail(
+      "{}: cannot tell the format of a row with the keys {}{} (known: {}). Columns with other names can be named in "
+      "the recipe: messages_field, prompt_field, completion_field, text_field (each with format)",
+      where, keys_of(row), null_keys, known);
+}
+
+[[noreturn]] void fail_as_ambiguous(const std::vector<FormatKeys>& found, std::string_view where) {
+  std::string keys, choices;
+  for (const FormatKeys& format : found) {
+    keys += fmt::format("{}\"{}\"", keys.empty() ? "" : " as well as ", fmt::join(format.keys, "\", \""));
+    choices += fmt::format("{}format: {}", choices.empty() ? "" : " or ", name_of(format.format));
+  }
+  base::fail("{}: a row with {} can be read in {} ways: name the one that is meant in the recipe ({})", where, keys,
+             found.size(), choices);
+}
+
+/// An answer in a column of its own, which is always learnt.
+void require_answer(const Message& message, const std::string& key, std::string_view where) {
+  base::require(says_something(message),
+                "{}: \"{}\" is empty, so the model would learn to be silent: give the answer, or remove the row", where,
+                key);
 }
 
 /// ShareGPT's speakers as the roles of chat templates.
@@ -44,8 +97,12 @@ std::string role_of_speaker(const std::string& speaker, std::string_view where) 
       return std::string(role);
     }
   }
-  base::fail("{}: \"from\": \"{}\" is not a known speaker (human, gpt, system, function_call, observation)", where,
-             speaker);
+  std::vector<std::string> names;
+  for (const auto& [name, role] : kRoles) {
+    names.emplace_back(name);
+  }
+  base::fail("{}: \"from\": \"{}\" is not a known speaker{}; there are: {}", where, speaker,
+             base::suggestion(speaker, names), fmt::join(names, ", "));
 }
 
 /// A call written as the text of a JSON object {"name", "arguments"} (or a list of them).
@@ -116,6 +173,7 @@ Conversation parse_alpaca(const Json& row, std::string_view where) {
   }
   conversation.messages.push_back(text_message("user", std::move(instruction)));
   conversation.messages.push_back(text_message("assistant", base::get_string(row, "output", where)));
+  require_answer(conversation.messages.back(), "output", where);
   conversation.tools = parse_tools(row, where);
   return conversation;
 }
@@ -125,7 +183,8 @@ void append_side(Conversation& conversation, const Json& row, const std::string&
                  std::string_view where) {
   const Json* value = base::find_member(row, key, where);
   base::require(value != nullptr && (value->is_string() || value->is_array()),
-                "{}: \"{}\" must be a string or a list of messages", where, key);
+                "{}: \"{}\" must be a string or a list of messages, found {}", where, key,
+                row.contains(key) ? base::json_type_name(row[key]) : "nothing");
   if (value->is_string()) {
     conversation.messages.push_back(text_message(role, value->get<std::string>()));
     return;
@@ -146,6 +205,9 @@ Conversation parse_prompt_completion(const Json& row, const FieldNames& names, s
     }
   }
   append_side(conversation, row, names.completion, "assistant", where);
+  if (row[names.completion].is_string()) {
+    require_answer(conversation.messages.back(), names.completion, where);
+  }
   conversation.tools = parse_tools(row, where);
   return conversation;
 }
@@ -179,27 +241,21 @@ std::string_view name_of(RowFormat format) {
 }
 
 RowFormat detect_format(const Json& row, const FieldNames& names, std::string_view where) {
-  const auto has = [&](const std::string& key) { return base::find_member(row, key, where) != nullptr; };
-  if (has(names.messages)) {
-    return RowFormat::kMessages;
+  const std::vector<FormatKeys> formats = keys_of_formats(names);
+  std::vector<FormatKeys> found;
+  for (const FormatKeys& format : formats) {
+    const auto has = [&](const std::string& key) { return base::find_member(row, key, where) != nullptr; };
+    if (std::all_of(format.keys.begin(), format.keys.end(), has)) {
+      found.push_back(format);
+    }
   }
-  if (has(names.conversations)) {
-    return RowFormat::kShareGpt;
+  if (found.empty()) {
+    fail_without_format(row, formats, where);
   }
-  if (has("instruction") && has("output")) {
-    return RowFormat::kAlpaca;
+  if (found.size() > 1) {
+    fail_as_ambiguous(found, where);
   }
-  if (has(names.prompt) && has(names.completion)) {
-    return RowFormat::kPromptCompletion;
-  }
-  if (has(names.text)) {
-    return RowFormat::kText;
-  }
-  base::fail(
-      "{}: cannot tell the format of a row with the keys {} (known: {}; {}; instruction and output; {} and {}; {}). "
-      "Columns with other names can be named in the recipe: messages_field, prompt_field, completion_field, text_field "
-      "(each with format)",
-      where, keys_of(row), names.messages, names.conversations, names.prompt, names.completion, names.text);
+  return found.front().format;
 }
 
 Document parse_row(const Json& row, RowFormat format, const FieldNames& names, std::string_view where) {
@@ -221,6 +277,7 @@ Document parse_row(const Json& row, RowFormat format, const FieldNames& names, s
       break;
   }
   base::require(!conversation.messages.empty(), "{}: a conversation without messages", where);
+  require_well_formed(conversation, where);
   return conversation;
 }
 

@@ -30,13 +30,15 @@ struct FieldNames {
   std::string text = "text";
 };
 
-/// The format that a row has by its keys. Throws Error listing its keys and the known formats.
+/// The format that a row has by its keys; a key that is null counts as missing. Throws Error listing the keys where
+/// they are those of no format or of several.
 RowFormat detect_format(const base::Json& row, const FieldNames& names, std::string_view where);
 
 /// A row as a conversation or as a plain document.
 using Document = std::variant<Conversation, std::string>;
 
-/// Throws Error naming `where` and the key for a row that is not of the format.
+/// Throws Error naming `where` and the key for a row that is not of the format, has an empty answer, or holds messages
+/// that are not well formed (conversation_checks.h).
 Document parse_row(const base::Json& row, RowFormat format, const FieldNames& names, std::string_view where);
 
 }  // namespace flyover::data

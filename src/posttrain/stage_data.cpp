@@ -198,6 +198,7 @@ std::string format_reports(const std::vector<data::SourceReport>& reports) {
       }
     };
     append(report.truncated, "truncated");
+    append(report.without_end, "of which lost the end-of-turn token");
     append(report.dropped, "dropped");
     append(report.split, "documents split");
     text += "\n";

@@ -24,7 +24,9 @@ const Section& section_of(const Data*) {
        key(&Data::overlong, {.name = "overlong",
                              .documentation = "What happens to longer examples: `error` stops before training, "
                                               "`truncate` cuts their end, `drop` leaves them out; both are counted "
-                                              "and reported."}),
+                                              "and reported. An answer that `truncate` cuts has lost its end-of-turn "
+                                              "token, so that the model does not learn to stop there; the report says "
+                                              "how many there are."}),
        key(&Data::packing, {.name = "packing",
                             .documentation = "What `batch.global_batch_size` counts: packs of `max_seq_length` tokens "
                                              "that hold as many whole examples as fit, or (`false`) examples. An "
@@ -59,7 +61,8 @@ const Section& section_of(const Source*) {
            {.name = "format",
             .documentation = "What a row looks like: `messages` (OpenAI), `sharegpt` (`conversations`), `alpaca` "
                              "(`instruction`, `input`, `output`), `prompt_completion`, `text`; `auto` tells by the "
-                             "fields. All rows of a source have the same format."}),
+                             "fields, and refuses rows with the fields of two formats. All rows of a source have the "
+                             "same format."}),
        key(&Source::weight, {.name = "weight",
                              .documentation = "How often each example occurs in an epoch: 2 = twice, 0.5 = half of "
                                               "the examples.",

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "data/chat_template.h"
 
 namespace flyover::recipe {
 namespace {
@@ -28,6 +29,19 @@ void check_optimizer(const Optimizer& optimizer, const Where& where) {
                   "frozen parameters have neither learning_rate nor weight_decay");
     place.require(group.frozen || has_settings, "pattern",
                   "the group changes nothing (give learning_rate, weight_decay or frozen: true)");
+  }
+}
+
+/// A word that is no path must be a built-in template: no file is looked for under it.
+void check_chat_template(const std::string& name, const Where& where) {
+  if (name.empty() || name.find_first_of("./") != std::string::npos) {
+    return;
+  }
+  try {
+    data::find_built_in_template(name);
+  } catch (const base::Error& error) {
+    where.require(false, "chat_template",
+                  fmt::format("{} (or the path of a Jinja file, as in ./{})", error.what(), name));
   }
 }
 
@@ -97,6 +111,7 @@ void resolve_stage(Stage& stage, const Where& where) {
                             quote(stage.name)));
   where.require(stage.chat_template_date.empty() || base::parse_date(stage.chat_template_date), "chat_template_date",
                 fmt::format("expected a date such as 2026-01-31, found {}", quote(stage.chat_template_date)));
+  check_chat_template(stage.chat_template, where);
   std::set<std::string> tokens;
   for (std::size_t i = 0; i < stage.special_tokens.size(); ++i) {
     where.element("special_tokens", i)

@@ -19,7 +19,8 @@ const Section& section_of(const Stage*) {
        key(&Stage::chat_template,
            {.name = "chat_template",
             .documentation = "How conversations become text: the name of a built-in template (`chatml`, `deepseek_v4`, "
-                             "`llama3`, `plain`) or the path of a Jinja file; empty = the model's own."}),
+                             "`llama3`, `plain`) or the path of a Jinja file, which has a `.` or `/`; empty = the "
+                             "model's own."}),
        key(&Stage::end_of_turn,
            {.name = "end_of_turn",
             .documentation = "The token that ends what the assistant says in a Jinja file or in the model's own "

@@ -250,6 +250,78 @@ TEST_F(Examples, OverlongConversationsAreRefusedCutOrDropped) {
   EXPECT_EQ(report_.truncated, 1);
 }
 
+TEST_F(Examples, TruncatedAnswersThatLostTheirEndAreCounted) {
+  ExampleOptions options;
+  options.overlong = Overlong::kTruncate;
+  options.max_seq_length = 9 + 11 + 3;
+  EXPECT_EQ(learnt(answered("bc"), options), "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n【bc<|im_end|>】")
+      << "only the newline behind the end is cut";
+  EXPECT_EQ(report_.truncated, 1);
+  EXPECT_EQ(report_.without_end, 0);
+  EXPECT_EQ(learnt(answered("bcd"), options), "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n【bcd】");
+  EXPECT_EQ(report_.truncated, 2);
+  EXPECT_EQ(report_.without_end, 1);
+  // Cut in the header of the next turn.
+  options.max_seq_length = 9 + (11 + 2 + 2) + 9 + 4;
+  add(conversation(kTwoAnswers), options);
+  EXPECT_EQ(report_.truncated, 3);
+  EXPECT_EQ(report_.without_end, 1);
+  // Where all is learnt, only what the assistant says counts.
+  options.train_on = TrainOn::kAll;
+  add(conversation(kTwoAnswers), options);
+  EXPECT_EQ(report_.without_end, 1);
+  options.max_seq_length = 9 + 11 + 1;
+  add(conversation(kTwoAnswers), options);
+  EXPECT_EQ(report_.truncated, 5);
+  EXPECT_EQ(report_.without_end, 2);
+}
+
+TEST_F(Examples, AnAnswerThatSaysNothingIsNotLearnt) {
+  const std::string silent = "rows.jsonl:3: message 2 (assistant) says nothing: it has neither content nor tool calls";
+  const Json parts = Json::array({{{"type", "text"}, {"text", ""}}});
+  for (const Json& content : {Json(""), Json(" \n"), Json(nullptr), Json::array(), parts}) {
+    Json answer = {{"role", "assistant"}, {"content", content}};
+    EXPECT_THAT(error_of(conversation({message("user", "a"), answer})),
+                AllOf(StartsWith(silent), HasSubstr("\"train\": false"), HasSubstr("remove the row")))
+        << content;
+    // As what was said before, it stays.
+    answer["train"] = false;
+    const Conversation excluded =
+        conversation({message("user", "a"), answer, message("user", "b"), message("assistant", "c")});
+    EXPECT_THAT(learnt(excluded), testing::EndsWith("【c<|im_end|>】\n"));
+  }
+  Json messages = kTwoAnswers;
+  messages[1]["content"] = "";
+  EXPECT_THAT(learnt(conversation(messages), training_on(TrainOn::kLastAssistant)),
+              testing::EndsWith("【e<|im_end|>】\n"));
+  EXPECT_THAT(error_of(conversation(messages), training_on(TrainOn::kAll)), StartsWith(silent));
+  Json thinking = message("assistant", "");
+  thinking["reasoning_content"] = "why";
+  EXPECT_THAT(learnt(conversation({message("user", "a"), thinking})), HasSubstr("【<think>\nwhy\n</think>"));
+  thinking["reasoning_content"] = " ";
+  EXPECT_THAT(error_of(conversation({message("user", "a"), thinking})), StartsWith(silent));
+}
+
+TEST_F(Examples, AnAnswerOfWhichTheTemplateShowsNothingIsNotLearnt) {
+  const ChatTemplate without_calls(
+      "{% for message in messages %}{{ message.role + ':' + message.content + '<|im_end|>' }}{% endfor %}"
+      "{% if add_generation_prompt %}assistant:{% endif %}",
+      "own.jinja", {{"eos_token", "<|im_end|>"}});
+  Json caller = message("assistant", "");
+  caller["tool_calls"] = {{{"function", {{"name", "f"}, {"arguments", Json::object()}}}}};
+  const Conversation row = conversation({message("user", "a"), caller});
+  EXPECT_THAT(learnt(row), HasSubstr("【<tool_call>"));
+  dataset_ = {};
+  try {
+    ExampleBuilder(tokenizer_, &without_calls, {}).add(row, "rows.jsonl:3", 0, 3, dataset_, report_);
+    FAIL();
+  } catch (const base::Error& error) {
+    EXPECT_THAT(error.what(), AllOf(StartsWith("rows.jsonl:3: own.jinja: message 2 (assistant): the template shows "
+                                               "nothing of it"),
+                                    HasSubstr("tool calls")));
+  }
+}
+
 TEST_F(Examples, AConversationNeedsATemplate) {
   const ExampleBuilder builder(tokenizer_, nullptr, {});
   try {

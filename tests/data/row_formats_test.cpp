@@ -7,6 +7,8 @@
 
 #include "base/error.h"
 #include "data/conversations.h"
+#include "data/rows.h"
+#include "support/shared_data.h"
 
 namespace flyover::data {
 namespace {
@@ -46,10 +48,10 @@ std::string error_of(const char* text, std::optional<RowFormat> format = std::nu
 
 TEST(RowFormats, MessagesOfOpenAI) {
   const Document document = read(R"({"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"},
-      {"role": "assistant", "content": "a", "train": false}], "tools": [{"type": "function"}], "id": 7})");
+      {"role": "assistant", "content": "a", "train": false}], "tools": [{"name": "f"}], "id": 7})");
   EXPECT_EQ(messages_of(document), Json({message("system", "s"), message("user", "q"), message("assistant", "a")}));
   const auto& conversation = std::get<Conversation>(document);
-  EXPECT_EQ(*conversation.tools, Json::parse(R"([{"type": "function"}])"));
+  EXPECT_EQ(*conversation.tools, Json::parse(R"([{"name": "f"}])"));
   EXPECT_EQ(conversation.messages[2].train, false);
   EXPECT_EQ(conversation.messages[1].train, std::nullopt);
 }
@@ -101,7 +103,8 @@ TEST(RowFormats, ShareGptsCallsAndTheirResults) {
 
 TEST(RowFormats, WhatIsWrongInShareGptIsNamed) {
   EXPECT_EQ(error_of(R"({"conversations": [{"from": "bing", "value": "q"}]})"),
-            "rows.jsonl:3: \"from\": \"bing\" is not a known speaker (human, gpt, system, function_call, observation)");
+            "rows.jsonl:3: \"from\": \"bing\" is not a known speaker; there are: human, user, gpt, chatgpt, assistant, "
+            "model, system, tool, observation, function_response, function_call");
   EXPECT_EQ(error_of(R"({"conversations": "q"})"),
             "rows.jsonl:3: \"conversations\" must be a list of turns, found a string");
   EXPECT_THAT(error_of(R"({"conversations": [{"from": "function_call", "value": "f of 1"
@@ -150,7 +153,7 @@ TEST(RowFormats, PromptAndCompletionAsMessagesLearnTheCompletionAlone) {
   EXPECT_EQ(messages[1].train, false);
   EXPECT_EQ(messages[3].train, std::nullopt);
   EXPECT_EQ(error_of(R"({"prompt": "q", "completion": 5})"),
-            "rows.jsonl:3: \"completion\" must be a string or a list of messages");
+            "rows.jsonl:3: \"completion\" must be a string or a list of messages, found a number");
 }
 
 TEST(RowFormats, Text) {
@@ -173,14 +176,48 @@ TEST(RowFormats, FieldsMayHaveOtherNames) {
 
 TEST(RowFormats, AreToldByTheKeys) {
   const auto format = [](const char* text) { return detect_format(Json::parse(text), {}, "r:1"); };
-  EXPECT_EQ(format(R"({"messages": [], "text": "x"})"), RowFormat::kMessages);
+  EXPECT_EQ(format(R"({"messages": [], "url": "x"})"), RowFormat::kMessages);
   EXPECT_EQ(format(R"({"messages": null, "conversations": []})"), RowFormat::kShareGpt);
-  EXPECT_EQ(format(R"({"instruction": "", "output": "", "prompt": "", "completion": ""})"), RowFormat::kAlpaca);
-  EXPECT_EQ(format(R"({"prompt": "", "completion": "", "text": ""})"), RowFormat::kPromptCompletion);
+  EXPECT_EQ(format(R"({"instruction": "", "output": "", "prompt": ""})"), RowFormat::kAlpaca);
+  EXPECT_EQ(format(R"({"prompt": "", "completion": "", "output": ""})"), RowFormat::kPromptCompletion);
   EXPECT_EQ(format(R"({"prompt": "", "text": ""})"), RowFormat::kText);
   EXPECT_THAT(error_of(R"({"question": "q", "answer": "a"})"),
               AllOf(StartsWith("rows.jsonl:3: cannot tell the format of a row with the keys \"question\", \"answer\""),
                     HasSubstr("prompt_field")));
+}
+
+TEST(RowFormats, RealDatasetsAreReadWhole) {
+  FLYOVER_SHARED_OR_SKIP(folder, "datasets");
+  struct File {
+    const char* path;
+    RowFormat format;
+    std::int64_t rows;
+  };
+  for (const File& file : {File{"llamafactory_demo/alpaca_en_demo.json", RowFormat::kAlpaca, 999},
+                           {"llamafactory_demo/alpaca_zh_demo.json", RowFormat::kAlpaca, 1000},
+                           {"llamafactory_demo/identity.json", RowFormat::kAlpaca, 91},
+                           {"llamafactory_demo/c4_demo.jsonl", RowFormat::kText, 300},
+                           {"llamafactory_demo/dpo_en_demo.json", RowFormat::kShareGpt, 300},
+                           {"llamafactory_demo/glaive_toolcall_en_demo.json", RowFormat::kShareGpt, 300},
+                           {"llamafactory_demo/kto_en_demo.json", RowFormat::kMessages, 300},
+                           {"rasbt_instruct/instruction-data.json", RowFormat::kAlpaca, 1100},
+                           {"rasbt_instruct/instruction-data-with-preference.json", RowFormat::kAlpaca, 1100}}) {
+    std::int64_t rows = 0;
+    for_each_row(folder / file.path, [&](const DataRow& row) {
+      EXPECT_EQ(detect_format(row.value, {}, row.where), file.format) << row.where;
+      parse_row(row.value, file.format, {}, row.where);
+      ++rows;
+      return true;
+    });
+    EXPECT_EQ(rows, file.rows) << file.path;
+  }
+  FieldNames names;
+  names.prompt = "question";
+  names.completion = "answer";
+  for_each_row(folder / "gsm8k/train.jsonl", [&](const DataRow& row) {
+    parse_row(row.value, RowFormat::kPromptCompletion, names, row.where);
+    return true;
+  });
 }
 
 TEST(RowFormats, AConversationWithoutMessagesIsRefused) {

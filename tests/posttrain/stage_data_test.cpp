@@ -157,8 +157,9 @@ TEST_F(Sources, OverlongExamplesAreCountedAsTheRecipeTreatsThem) {
   const StageData truncated = load(path("rows.jsonl"), ", overlong: truncate");
   ASSERT_EQ(truncated.train.sequences.size(), 2u);
   EXPECT_EQ(truncated.train.sequences[1].length(), 128);
-  EXPECT_THAT(format_reports(truncated.reports),
-              AllOf(HasSubstr(": 2 rows, 2 sequences, "), HasSubstr(", 1 truncated\n")));
+  EXPECT_THAT(
+      format_reports(truncated.reports),
+      AllOf(HasSubstr(": 2 rows, 2 sequences, "), HasSubstr(", 1 truncated, 1 of which lost the end-of-turn token\n")));
 }
 
 TEST_F(Sources, TextInAnSftStageNeedsTheRecipesWord) {

@@ -204,6 +204,9 @@ TEST_F(TemplateTokens, TheTemplateSeesTheEndOfTheTurnAsItsEosToken) {
 
 TEST_F(TemplateTokens, AreRefusedWhereTheyHaveNoUse) {
   EXPECT_THAT(error_of(recipe("run", kTokens)), HasSubstr("the model has none: name one with chat_template"));
+  EXPECT_THAT(
+      error_of(recipe("run", "    chat_template: no/such.jinja\n")),
+      HasSubstr("chat_template \"no/such.jinja\" is neither a file nor a built-in template; there are: chatml, "));
   EXPECT_THAT(error_of(recipe("run", std::string("    chat_template: chatml\n") + kTokens)),
               HasSubstr("chat_template chatml: a built-in template brings its own tokens"));
 }

@@ -171,6 +171,11 @@ TEST(RecipeErrors, KeysThatContradictEachOtherAreNamed) {
        {"algorithm: sft", "algorithm: sft\n    name: 0",
         "r.yaml:5: stages[0].name: expected at most 64 letters, digits, \"_\" and \"-\", starting with a letter, "
         "found \"0\""},
+       {"algorithm: sft", "algorithm: sft\n    chat_template: chatlm",
+        "r.yaml:5: stages[0].chat_template: there is no built-in chat template \"chatlm\" (did you mean \"chatml\"?); "
+        "there are: chatml, deepseek_v4, llama3, plain (or the path of a Jinja file, as in ./chatlm)"},
+       {"algorithm: sft", "algorithm: sft\n    chat_template: ./chatlm", "no error"},
+       {"algorithm: sft", "algorithm: sft\n    chat_template: chatml", "no error"},
        {"algorithm: sft", "algorithm: sft\n    chat_template_date: 2026-02-30",
         "r.yaml:5: stages[0].chat_template_date: expected a date such as 2026-01-31, found \"2026-02-30\""},
        {"algorithm: sft", "algorithm: sft\n    chat_template_date: tomorrow",
