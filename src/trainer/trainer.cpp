@@ -61,10 +61,8 @@ double flops_of(const models::LanguageModel& model, const std::vector<nn::Packed
   return flops;
 }
 
-}  // namespace
-
-std::vector<nn::PackedTokens> validation_batches(const data::Dataset& dataset, std::int64_t most_tokens,
-                                                 std::int64_t micro_batch_tokens) {
+/// The sequences of a validation set that are looked at: in order, as many as `most_tokens` allows, at least one.
+std::vector<std::uint32_t> validation_indices(const data::Dataset& dataset, std::int64_t most_tokens) {
   std::vector<std::uint32_t> indices;
   std::int64_t tokens = 0;
   for (std::size_t i = 0; i < dataset.sequences.size(); ++i) {
@@ -74,7 +72,14 @@ std::vector<nn::PackedTokens> validation_batches(const data::Dataset& dataset, s
     }
     indices.push_back(static_cast<std::uint32_t>(i));
   }
-  return data::micro_batches(dataset, indices, micro_batch_tokens);
+  return indices;
+}
+
+}  // namespace
+
+std::vector<nn::PackedTokens> validation_batches(const data::Dataset& dataset, std::int64_t most_tokens,
+                                                 std::int64_t micro_batch_tokens) {
+  return data::micro_batches(dataset, validation_indices(dataset, most_tokens), micro_batch_tokens);
 }
 
 Trainer::Trainer(const TrainerParts& parts, TrainerOptions options)
