@@ -67,7 +67,10 @@ bool is_known(const ForwardPass& forward, std::string_view key) {
 /// What each layer does: all the same.
 void require_elements(const Json& config, std::string_view key, const Json& supported, std::string_view source) {
   const Json* list = base::find_member(config, key, source);
-  for (const Json& element : list != nullptr && list->is_array() ? *list : Json::array()) {
+  if (list == nullptr) {
+    return;
+  }
+  for (const Json& element : list->is_array() ? *list : Json::array({*list})) {
     base::require(element == supported, "{}: \"{}\": {} is not supported (supported: {})", source, key, element.dump(),
                   supported.dump());
   }

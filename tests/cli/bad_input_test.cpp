@@ -438,6 +438,15 @@ TEST_F(BadInput, GenerationEndsWithTheModelsPositionsAndSaysSo) {
   EXPECT_THAT(full.output, HasSubstr("--prompt number 1: has 16 tokens and leaves no room in the context of 16 "
                                      "(max_position_embeddings of " +
                                      (model_ / "config.json").string() + "): shorten it"));
+  config["max_position_embeddings"] = 100;
+  write_file(model_ / "config.json", config.dump());
+  ProcessOptions options;
+  options.input = "Hello\n";
+  const ProcessResult chat = run_flyover({"chat", "--model", model_.string(), "--max-new-tokens", "200"}, options);
+  EXPECT_EQ(chat.exit_code, 0) << chat.output;
+  EXPECT_THAT(chat.output, HasSubstr("warning: the answer: cut off after"));
+  EXPECT_THAT(chat.output,
+              HasSubstr("context of 100 (max_position_embeddings of config.json, at most 8192 in a chat)"));
 }
 
 TEST_F(BadInput, ALineOfAChatIsAskedForAgain) {
