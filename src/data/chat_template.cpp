@@ -7,7 +7,7 @@
 #include "base/files.h"
 #include "data/deepseek_v4/encoding.h"
 #include "data/deepseek_v4/reply.h"
-#include "data/deepseek_v4/tokens.h"
+#include "data/protocol_strings.h"
 #include "data/training_spans.h"
 
 namespace flyover::data {

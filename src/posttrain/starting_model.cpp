@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "checkpoint/model_weights.h"
-#include "data/deepseek_v4/tokens.h"
+#include "data/protocol_strings.h"
 #include "models/config_values.h"
 #include "tokenizer/edit.h"
 #include "tokenizer/train.h"

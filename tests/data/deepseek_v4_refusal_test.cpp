@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "base/files.h"
-#include "data/deepseek_v4/tokens.h"
+#include "data/protocol_strings.h"
 #include "deepseek_v4_conversations.h"
 #include "support/shared_data.h"
 

@@ -4,8 +4,8 @@
 
 #include "base/files.h"
 #include "data/chat_template.h"
-#include "data/deepseek_v4/tokens.h"
 #include "data/examples.h"
+#include "data/protocol_strings.h"
 #include "deepseek_v4_conversations.h"
 #include "support/shared_data.h"
 #include "tokenizer/edit.h"

@@ -4,8 +4,8 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "data/deepseek_v4/tokens.h"
 #include "data/examples.h"
+#include "data/protocol_strings.h"
 #include "posttrain/preflight.h"
 #include "posttrain/recipes.h"
 

@@ -8,9 +8,9 @@
 
 #include "base/error.h"
 #include "data/deepseek_v4/text.h"
-#include "data/deepseek_v4/tokens.h"
 #include "data/deepseek_v4/tool_calls.h"
 #include "data/deepseek_v4/tool_results.h"
+#include "data/protocol_strings.h"
 
 namespace flyover::data::deepseek_v4 {
 namespace {
@@ -18,10 +18,6 @@ namespace {
 using base::Json;
 
 constexpr std::string_view kBetweenParts = "\n\n";
-constexpr std::string_view kBeginOfResult = "<tool_result>";
-constexpr std::string_view kEndOfResult = "</tool_result>";
-constexpr std::string_view kResponseFormat =
-    "\n\n## Response Format:\n\nYou MUST strictly adhere to the following schema to reply:\n";
 
 std::string where_of(std::span<const Message> messages, std::size_t index) {
   return fmt::format("message {} ({})", index + 1, messages[index].role);

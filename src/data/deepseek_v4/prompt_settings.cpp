@@ -8,14 +8,12 @@
 #include "base/files.h"
 #include "base/text.h"
 #include "data/deepseek_v4/text.h"
+#include "data/protocol_strings.h"
 
 namespace flyover::data::deepseek_v4 {
 namespace {
 
 using base::Json;
-
-constexpr std::string_view kEffortBegins = "Reasoning Effort:";
-constexpr std::string_view kToolsBegins = "## Tools";
 
 std::optional<std::string> text_beginning(const Json& object, std::string_view key, std::string_view beginning,
                                           const std::string& source) {

@@ -5,8 +5,8 @@
 #include "base/error.h"
 #include "base/utf8.h"
 #include "data/deepseek_v4/text.h"
-#include "data/deepseek_v4/tokens.h"
 #include "data/deepseek_v4/tool_calls.h"
+#include "data/protocol_strings.h"
 
 namespace flyover::data::deepseek_v4 {
 namespace {

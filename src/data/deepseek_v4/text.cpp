@@ -1,8 +1,8 @@
 #include "data/deepseek_v4/text.h"
 
 #include "base/error.h"
-#include "data/deepseek_v4/tokens.h"
 #include "data/jinja/value.h"
+#include "data/protocol_strings.h"
 
 namespace flyover::data::deepseek_v4 {
 

@@ -4,19 +4,13 @@
 
 #include "base/error.h"
 #include "data/deepseek_v4/text.h"
-#include "data/deepseek_v4/tokens.h"
+#include "data/protocol_strings.h"
 
 namespace flyover::data::deepseek_v4 {
 namespace {
 
 using base::Json;
 
-constexpr std::string_view kBeginOfCall = "<｜DSML｜invoke name=\"";
-constexpr std::string_view kEndOfCall = "</｜DSML｜invoke>";
-constexpr std::string_view kBeginOfParameter = "<｜DSML｜parameter name=\"";
-constexpr std::string_view kStringFlag = "\" string=\"";
-constexpr std::string_view kEndOfParameter = "</｜DSML｜parameter>";
-constexpr std::string_view kEndOfTag = "\">";
 constexpr std::string_view kWhiteSpace = " \t\r\n";
 
 void require_name(std::string_view name, std::string_view where) {

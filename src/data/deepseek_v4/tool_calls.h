@@ -5,11 +5,9 @@
 #include <string_view>
 
 #include "base/json.h"
+#include "data/protocol_strings.h"
 
 namespace flyover::data::deepseek_v4 {
-
-inline constexpr std::string_view kBeginOfCalls = "<｜DSML｜tool_calls>";
-inline constexpr std::string_view kEndOfCalls = "</｜DSML｜tool_calls>";
 
 /// The block from kBeginOfCalls to kEndOfCalls for `tool_calls` as OpenAI's messages have them; arguments are an
 /// object, or the text of one. Strings are written as they are, everything else as JSON. Throws Error naming `where`
