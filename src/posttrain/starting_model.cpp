@@ -35,8 +35,8 @@ std::optional<Json> optional_json(const fs::path& directory, std::string_view na
 /// A file of the written model, an object: as it is planned so far, or else as the directory has it.
 std::optional<Json> planned_json(const StartingModel& model, const fs::path& directory, const std::string& name) {
   const auto planned = model.extra_files.find(name);
-  const auto file = planned != model.extra_files.end() ? std::optional(base::parse_json(planned->second, name))
-                                                       : optional_json(directory, name);
+  auto file = planned != model.extra_files.end() ? std::optional(base::parse_json(planned->second, name))
+                                                 : optional_json(directory, name);
   base::require(!file || file->is_object(), "{}: expected an object, found {}", (directory / name).string(),
                 file ? base::json_type_name(*file) : "");
   return file;
