@@ -1,11 +1,8 @@
-// The strings that published formats of conversations prescribe, all in this file:
-//   ChatML  its markers (OpenAI, openai-python/chatml.md, 2023); tools in <tools>, <tool_call> and <tool_response> as
-//   in
-//           the Hermes function calling format (Nous Research); reasoning in <think> as in DeepSeek-R1
-//   Llama 3  the prompt format of the model card (Meta, 2024), without tools
-//   DeepSeek-V4  tokens of the published tokenizer, tags and beginnings of texts of its published prompt encoding
-//   (2026)
-// What the templates say besides is our own.
+// The strings that published formats of conversations prescribe, all in this file. ChatML: OpenAI, openai-python's
+// chatml.md, 2023; its tools as in the Hermes function calling format (Nous Research), its reasoning in <think> as in
+// DeepSeek-R1. Llama 3: the prompt format of its model card (Meta, 2024), without tools. DeepSeek-V4: the tokens of its
+// published tokenizer, the tags and beginnings of texts of its published prompt encoding. What the templates say
+// besides is our own.
 #pragma once
 
 #include <array>

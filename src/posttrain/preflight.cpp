@@ -60,9 +60,7 @@ bool matches_parameter(const autograd::ParameterSpec& spec, const std::string& p
     return in != nullptr || matches(spec.name, pattern);
   }
   base::fail(
-      "{}: the pattern \"{}\" matches {} but not {}, and both are part of one parameter, {}: use a pattern that "
-      "matches "
-      "all of them",
+      "{}: the pattern \"{}\" matches {} but not {}, and both are part of one parameter, {}: use one that matches all",
       group, pattern, in->name, out->name, spec.name);
 }
 
