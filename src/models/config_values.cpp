@@ -142,10 +142,6 @@ std::vector<std::int32_t> read_token_ids(const Json& object, std::string_view ke
 void check_token_ids(const Json& object, std::string_view source, std::int64_t vocabulary) {
   read_token_ids(object, "bos_token_id", source, vocabulary);
   read_token_ids(object, "eos_token_id", source, vocabulary);
-  const Json* padding = base::find_member(object, "pad_token_id", source);
-  if (padding != nullptr && *padding != -1) {
-    read_token_ids(object, "pad_token_id", source, vocabulary);
-  }
 }
 
 nn::RopeScaling read_rope_scaling(const Json& rope, const std::string& source, const std::vector<std::string>& types) {

@@ -38,7 +38,8 @@ void require_value(const base::Json& config, std::string_view key, std::string_v
 /// nothing. Throws Error naming file, key and value.
 std::vector<std::int32_t> read_token_ids(const base::Json& object, std::string_view key, std::string_view source,
                                          std::int64_t vocabulary);
-/// Throws Error for a bos_token_id, eos_token_id or pad_token_id (-1: there is none) outside of the vocabulary.
+/// Throws Error for a bos_token_id or eos_token_id outside of the vocabulary. A pad_token_id may be anything: nothing
+/// is padded, and some published models have one beyond their embedding.
 void check_token_ids(const base::Json& object, std::string_view source, std::int64_t vocabulary);
 
 /// theta and scaling, from `rope_theta` and `rope_scaling` of older files or `rope_parameters` of newer ones.
