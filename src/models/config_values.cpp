@@ -120,6 +120,20 @@ void require_value(const Json& config, std::string_view key, std::string_view su
                 source, key, value == nullptr ? "null" : value->dump(), supported);
 }
 
+void check_quantization(const Json& config, std::string_view source) {
+  const Json* quantization = base::find_member(config, "quantization_config", source);
+  if (quantization == nullptr) {
+    return;
+  }
+  const std::string where = fmt::format("{}: quantization_config", source);
+  const Json* method = base::find_member(*quantization, "quant_method", where);
+  base::require(method != nullptr && *method == "fp8",
+                "{}: \"quant_method\": {} is not supported (supported: \"fp8\" in blocks of 128 x 128)", where,
+                method == nullptr ? "null" : method->dump());
+  require_value(*quantization, "fmt", R"("e4m3")", where);
+  require_value(*quantization, "weight_block_size", "[128, 128]", where);
+}
+
 std::vector<std::int32_t> read_token_ids(const Json& object, std::string_view key, std::string_view source,
                                          std::int64_t vocabulary) {
   std::vector<std::int32_t> ids;

@@ -34,6 +34,10 @@ std::vector<std::int64_t> read_integers(const base::Json& config, std::string_vi
 /// Throws Error unless the key is absent, null or `supported` (JSON).
 void require_value(const base::Json& config, std::string_view key, std::string_view supported, std::string_view source);
 
+/// Throws Error where `quantization_config` speaks of another format than FP8 e4m3 in blocks of 128 x 128. How each
+/// weight is stored is told by its tensors; the key may not speak of a format that they cannot have.
+void check_quantization(const base::Json& config, std::string_view source);
+
 /// `eos_token_id` and the like, of config.json or generation_config.json: a token of the vocabulary, a list of them, or
 /// nothing. Throws Error naming file, key and value.
 std::vector<std::int32_t> read_token_ids(const base::Json& object, std::string_view key, std::string_view source,

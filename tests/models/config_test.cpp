@@ -93,6 +93,11 @@ TEST_P(FamilyConfig, ValuesThatChangeNothingAreAccepted) {
   }
 }
 
+TEST_P(FamilyConfig, WeightsInAnUnknownFormatAreNamed) {
+  const std::string message = message_of("quantization_config", R"({"quant_method": "gptq", "bits": 4})");
+  EXPECT_THAT(message, testing::AllOf(HasSubstr("quantization_config"), HasSubstr("gptq"), HasSubstr("not supported")));
+}
+
 TEST_P(FamilyConfig, TokensOutsideOfTheVocabularyAreNamed) {
   for (const char* key : {"bos_token_id", "eos_token_id"}) {
     for (const char* value : {"null", "0", "10", "[2, 10]"}) {

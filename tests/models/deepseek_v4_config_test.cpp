@@ -64,9 +64,11 @@ TEST(DeepSeekV4Config, WeightsThatAreQuantisedInAnotherWayAreNamed) {
   EXPECT_EQ(message_of(R"({"expert_dtype": "int4"})"),
             "config.json: \"expert_dtype\": \"int4\" is not supported (supported: fp4, fp8)");
   EXPECT_EQ(message_of(R"({"quantization_config": {"quant_method": "gptq", "bits": 4}})"),
-            "config.json: quantization_config: \"quant_method\": \"gptq\" is not supported (supported: \"fp8\")");
-  EXPECT_EQ(message_of(R"({"quantization_config": {"quant_method": "fp8", "weight_block_size": [32, 32]}})"),
-            "config.json: quantization_config: \"weight_block_size\": [32,32] is not supported (supported: [128,128])");
+            "config.json: quantization_config: \"quant_method\": \"gptq\" is not supported (supported: \"fp8\" in "
+            "blocks of 128 x 128)");
+  EXPECT_EQ(
+      message_of(R"({"quantization_config": {"quant_method": "fp8", "weight_block_size": [32, 32]}})"),
+      "config.json: quantization_config: \"weight_block_size\": [32,32] is not supported (supported: [128, 128])");
   EXPECT_THAT(message_of(R"({"quantization_config": "fp8"})"), HasSubstr("quantization_config: expected an object"));
 }
 

@@ -83,6 +83,7 @@ Config parse_config(const Json& config, std::string_view source) {
   check_routing(result, source);
   require_value(config, "num_key_value_heads", std::to_string(result.num_attention_heads), source);
   refuse_unsupported_keys(config, source, {"deepseek_v3", result.qk_head_dim()});
+  check_quantization(config, source);
   require_value(config, "head_dim", std::to_string(result.qk_rope_head_dim), source);
   require_value(config, "qk_head_dim", std::to_string(result.qk_head_dim()), source);
   require_value(config, "index_topk", "null", source);

@@ -251,15 +251,6 @@ double read_swiglu_limit(const Json& config, std::string_view source) {
   return read_positive(config, "swiglu_limit", source, kSwigluLimit);
 }
 
-/// Throws Error for weights that are quantised in another way than those of the published models.
-void check_quantisation(const Json& config, std::string_view source) {
-  if (const Json* quantisation = base::find_member(config, "quantization_config", source)) {
-    const std::string where = fmt::format("{}: quantization_config", source);
-    require_value(*quantisation, "quant_method", R"("fp8")", where);
-    require_value(*quantisation, "weight_block_size", "[128,128]", where);
-  }
-}
-
 /// Models whose experts were trained for FP4 had their indexers' queries and keys rounded as well.
 bool read_fp4_indexer(const Json& config, std::string_view source, const Config& result) {
   const std::string type = base::get_string(config, "expert_dtype", source, "fp8");
@@ -314,7 +305,7 @@ Config parse_config(const Json& config, std::string_view source) {
   result.compression = read_compression(config, source, result.num_hidden_layers, result.num_nextn_predict_layers);
   result.hash_routing = read_hash_routing(config, source, result.num_hidden_layers);
   result.fp4_indexer = read_fp4_indexer(config, source, result);
-  check_quantisation(config, source);
+  check_quantization(config, source);
   read_rope_of_kinds(config, source, result);
   refuse_unsupported_keys(config, source,
                           {"deepseek_v4", result.head_dim, {"layer_types", "partial_rotary_factor", "sliding_window"}});

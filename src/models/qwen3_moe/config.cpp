@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include <nlohmann/json.hpp>
-
 #include "base/error.h"
 #include "models/config_values.h"
 #include "models/unsupported_keys.h"
@@ -21,20 +19,6 @@ std::vector<bool> layers_with_experts(const base::Json& config, std::string_view
     result.push_back(!listed && (layer + 1) % step == 0);
   }
   return result;
-}
-
-/// How each weight is stored is told by its tensors; the key may not speak of a format that they cannot have.
-void check_quantization(const base::Json& config, std::string_view source) {
-  const base::Json* quantization = base::find_member(config, "quantization_config", source);
-  if (quantization == nullptr) {
-    return;
-  }
-  const std::string where = fmt::format("{}: quantization_config", source);
-  base::require(base::get_string(*quantization, "quant_method", where, "") == "fp8",
-                "{}: \"quant_method\": {} is not supported (supported: \"fp8\" in blocks of 128 x 128)", where,
-                quantization->value("quant_method", base::Json()).dump());
-  require_value(*quantization, "fmt", R"("e4m3")", where);
-  require_value(*quantization, "weight_block_size", "[128, 128]", where);
 }
 
 }  // namespace
