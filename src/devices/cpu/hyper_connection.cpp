@@ -20,6 +20,12 @@ namespace {
 
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
 
+/// Tokens that are passed over together: a multiple of every vector's lanes and of every tile's tokens, few enough for
+/// their streams to stay in the second-level cache between two passes.
+constexpr std::int64_t kBlockTokens = 48;
+/// Tokens that one item of a parallel loop handles, block by block.
+constexpr std::int64_t kItemTokens = 2 * kBlockTokens;
+
 /// A tile of dot products, whose sums stay in registers: 24 of 32, or 12 of 16.
 constexpr int kTileRows = 4;
 constexpr int kTileTokens = HWY_TARGET == HWY_AVX3 ? 6 : 3;
@@ -125,10 +131,10 @@ void coefficients(const kernels::HyperConnectionCoefficients& kernel, const Laun
   const std::int64_t tokens = kernel.streams.size(0);
   with_element_type(kernel.kName, kernel.streams.dtype, [&]<typename T>(T) {
     with_stream_count(kernel.stream_count, [&]<int kStreams>(std::integral_constant<int, kStreams>) {
-      base::parallel_for(context.threads, blocks_of(tokens, kTokensPerItem), [&](std::int64_t item) {
-        const std::int64_t last = std::min(tokens, (item + 1) * kTokensPerItem);
-        for (std::int64_t begin = item * kTokensPerItem; begin < last; begin += kTokensPerBlock) {
-          const std::int64_t end = std::min(last, begin + kTokensPerBlock);
+      base::parallel_for(context.threads, blocks_of(tokens, kItemTokens), [&](std::int64_t item) {
+        const std::int64_t last = std::min(tokens, (item + 1) * kItemTokens);
+        for (std::int64_t begin = item * kItemTokens; begin < last; begin += kBlockTokens) {
+          const std::int64_t end = std::min(last, begin + kBlockTokens);
           products<T>(kernel, begin, end);
           mix_tokens<kStreams>(kernel, begin, end);
           if (kernel.y.has_value()) {

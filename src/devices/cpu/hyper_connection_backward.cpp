@@ -60,22 +60,27 @@ void pack(const Kernel& kernel, const PackedRows<kPairs>& packed, int threads, f
   });
 }
 
+/// Tokens that are passed over together: few enough for what belongs to them, and to the next block, which is fetched
+/// during the work on one, to stay in the second-level cache.
+constexpr std::int64_t kBlockTokens = 32;
+/// Tokens that one item of a parallel loop handles, block by block.
+constexpr std::int64_t kItemTokens = 8 * kBlockTokens;
 /// Tokens whose streams' gradients are computed together.
 constexpr std::int64_t kTileTokens = kProductRows;
 
 /// Scratch of one thread, in floats.
 struct Scratch {
   std::int64_t mixing;        ///< for the way back through Sinkhorn's steps
-  std::int64_t coefficients;  ///< [kTokensPerBlock][rows]
-  std::int64_t radial;        ///< [kTokensPerBlock]: the factor of x in dstreams
-  std::int64_t factors;       ///< [kTokensPerBlock][steps]: dproduct as words of a product
+  std::int64_t coefficients;  ///< [kBlockTokens][rows]
+  std::int64_t radial;        ///< [kBlockTokens]: the factor of x in dstreams
+  std::int64_t factors;       ///< [kBlockTokens][steps]: dproduct as words of a product
   std::int64_t sums;          ///< [kTileTokens][streams][kProductColumns]
 
   explicit Scratch(const Site& site)
       : mixing(mixing_scratch(site)),
-        coefficients(kTokensPerBlock * site.rows),
-        radial(kTokensPerBlock),
-        factors(kTokensPerBlock * site.rows),
+        coefficients(kBlockTokens * site.rows),
+        radial(kBlockTokens),
+        factors(kBlockTokens * site.rows),
         sums(kTileTokens * site.streams * kProductColumns) {}
   std::int64_t floats() const { return mixing + coefficients + radial + factors + sums; }
 };
@@ -102,12 +107,10 @@ struct Block {
 
   HWY_INLINE std::int64_t streams() const { return kStreams > 0 ? kStreams : site.streams; }
 
-  /// stream_j . dy is added to what is in the lanes of the tokens from `token`. dexpanded, which is needed afterwards,
-  /// is fetched meanwhile.
+  /// stream_j . dy is added to what is in the lanes of the tokens from `token`.
   void add_collapse_gradient(std::int64_t token, std::int64_t tokens, TokenLanes& gradient) const {
     for (std::int64_t t = 0; t < tokens; ++t) {
       const T *const x_row = x[token + t], *const dy_row = dy[token + t];
-      const T* const later = kernel.dexpanded.has_value() ? dexpanded[token + t] : dstreams[token + t];
       Vector sums[kStreamCapacity<kStreams>];
       for (std::int64_t j = 0; j < streams(); ++j) {
         sums[j] = hn::Zero(Tag());
@@ -115,7 +118,6 @@ struct Block {
       for_each_vector_or_pair<T>(width, [&](std::int64_t i, auto lanes) FLYOVER_VECTOR_BODY {
         const auto dy_values = load(dy_row + i, lanes);
         for (std::int64_t j = 0; j < streams(); ++j) {
-          fetch(later, j * width + i);
           sums[j] = add_products(load(x_row + j * width + i, lanes), dy_values, sums[j]);
         }
       });
@@ -175,7 +177,8 @@ struct Block {
     const std::int64_t n = streams();
     const float* const mixed = coefficients[token - begin];
     const float along_x = radial[token - begin];
-    const std::int64_t ahead = token + kTokensPerBlock < last ? kTokensPerBlock * x.stride : 0;
+    const std::int64_t next = token + kBlockTokens < last ? kBlockTokens : 0;
+    const std::int64_t ahead = next * x.stride, dy_ahead = next * dy.stride;
     const bool collapsed = kernel.dy.has_value(), expanded = kernel.dexpanded.has_value();
     const T* const x_row = x[token] + first;
     const T* const dy_row = collapsed ? dy[token] + first : nullptr;
@@ -189,6 +192,7 @@ struct Block {
             add_scaled(along_x, load(x_row + j * width + i, lanes), take(products + j * kProductColumns + i, lanes));
       }
       if (collapsed) {
+        fetch(dy_row + i, dy_ahead);
         const auto gradient = load(dy_row + i, lanes);
         for (std::int64_t j = 0; j < n; ++j) {
           total[j] = add_scaled(mixed[j], gradient, total[j]);
@@ -196,6 +200,7 @@ struct Block {
       }
       if (expanded) {
         for (std::int64_t k = 0; k < n; ++k) {
+          fetch(dexpanded_row + k * width + i, ahead);
           const auto gradient = load(dexpanded_row + k * width + i, lanes);
           for (std::int64_t j = 0; j < n; ++j) {
             total[j] = add_scaled(mixed[(2 + j) * n + k], gradient, total[j]);
@@ -205,7 +210,7 @@ struct Block {
       for (std::int64_t j = 0; j < n; ++j) {
         const auto sum = [](Vector a, Vector b) FLYOVER_VECTOR_BODY { return hn::Add(a, b); };
         T* const place = to + j * width + i;
-        if (!collapsed) {  // otherwise it has been fetched with dy
+        if (!expanded) {  // otherwise it is dexpanded, most of the time
           fetch(place, ahead);
         }
         store(kernel.accumulate ? apply(sum, load(place, lanes), total[j]) : total[j], place, lanes);
@@ -240,8 +245,8 @@ void backward(const Kernel& kernel, const LaunchContext& context) {
   float* const packed = reinterpret_cast<float*>(context.workspace);
   pack<T>(kernel, layout, context.threads, packed);
   const std::int64_t tokens = kernel.streams.size(0);
-  base::parallel_for(context.threads, blocks_of(tokens, kTokensPerItem), [&](std::int64_t number, int thread) {
-    const std::int64_t begin = number * kTokensPerItem, last = std::min(tokens, begin + kTokensPerItem);
+  base::parallel_for(context.threads, blocks_of(tokens, kItemTokens), [&](std::int64_t number, int thread) {
+    const std::int64_t begin = number * kItemTokens, last = std::min(tokens, begin + kItemTokens);
     float* const mixing = packed + layout.words() + thread * sizes.floats();
     float* const coefficients = mixing + sizes.mixing;
     float* const radial = coefficients + sizes.coefficients;
@@ -261,16 +266,16 @@ void backward(const Kernel& kernel, const LaunchContext& context) {
         layout,
         packed,
         mixing,
-        {coefficients, kTokensPerBlock, site.rows, site.rows},
+        {coefficients, kBlockTokens, site.rows, site.rows},
         radial,
-        {factors, kTokensPerBlock, layout.steps, layout.steps},
+        {factors, kBlockTokens, layout.steps, layout.steps},
         factors + sizes.factors,
         begin,
         begin,
         last};
     while (block.end < last) {
       block.begin = block.end;
-      block.end = std::min(last, block.begin + kTokensPerBlock);
+      block.end = std::min(last, block.begin + kBlockTokens);
       block.mix_tokens();
       block.streams_gradient();
     }

@@ -7,12 +7,6 @@
 
 namespace flyover::devices::cpu {
 
-/// Tokens that are passed over together: a multiple of every vector's lanes and of every tile's tokens, few enough for
-/// their streams to stay in the second-level cache between two passes.
-inline constexpr std::int64_t kTokensPerBlock = 48;
-/// Tokens that one item of a parallel loop handles, block by block; the next block is fetched during the work on one.
-inline constexpr std::int64_t kTokensPerItem = 4 * kTokensPerBlock;
-
 /// Most rows of coefficients.
 inline constexpr std::int64_t kMaximumRows = kernels::hyper_connection_coefficients(kernels::kMaximumStreams);
 

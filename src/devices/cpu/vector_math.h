@@ -109,11 +109,13 @@ HWY_INLINE void store_two(Vector first, Vector second, kernels::Bf16* to) {
   hn::StoreU(hn::ConcatOdd(halves, high, low), halves, reinterpret_cast<std::uint16_t*>(to));
 }
 
-/// Asks for the memory `distance` elements further on, to write to it where T is not const; any address will do.
+/// Asks for the memory `distance` elements further on, to write to it where T is not const; any address will do. It
+/// goes to the second-level cache: loads wait for room among the few misses that the first level keeps track of.
 template <typename T>
 HWY_INLINE void fetch(T* element, std::int64_t distance) {
   const auto address = reinterpret_cast<std::uintptr_t>(element) + static_cast<std::uintptr_t>(distance) * sizeof(T);
-  __builtin_prefetch(reinterpret_cast<const void*>(address), std::is_const_v<T> ? 0 : 1);
+  constexpr int kWrite = std::is_const_v<T> ? 0 : 1, kSecondLevel = 2;
+  __builtin_prefetch(reinterpret_cast<const void*>(address), kWrite, kSecondLevel);
 }
 
 /// Two vectors that together are 2 * kLanes neighbouring bf16: the even elements and the odd ones. Cheaper to load and
