@@ -59,14 +59,20 @@ void for_each_question(const tokenizer::Tokenizer& tokenizer, const data::ChatTe
   }
 }
 
-/// With room for the longest prompt and its answer.
+/// With room for the longest prompt and its answer, or as much of it as the model has positions for.
 rollout::Generator make_generator(models::LanguageModel& model, tensor::Stream& stream, const Prompts& prompts,
                                   std::int64_t max_new_tokens) {
   std::size_t longest = 0;
   for (const auto& prompt : prompts) {
     longest = std::max(longest, prompt.size());
   }
-  return {model, stream, {kSlots, static_cast<std::int64_t>(longest) + max_new_tokens, kBatchTokens}};
+  const auto length = static_cast<std::int64_t>(longest);
+  const std::int64_t positions = model.summary().max_position_embeddings;
+  base::require(length < positions,
+                "evaluate: a question has {} tokens and leaves no room for an answer: the model is made for {} "
+                "(max_position_embeddings); take evaluate out, or give the model more positions",
+                length, positions);
+  return {model, stream, {kSlots, std::min(length + max_new_tokens, positions), kBatchTokens}};
 }
 
 }  // namespace

@@ -22,7 +22,8 @@ struct ExactMatchOptions {
 };
 
 /// Asks questions that no generated training example contains and compares the greedy answer, up to the stop token and
-/// without reasoning and outer white space, with the right one.
+/// without reasoning and outer white space, with the right one. Answers end where the model's positions do. Throws Error
+/// for a question that leaves no position for an answer.
 Scores score_exact_match(models::LanguageModel& model, tensor::Stream& stream, const tokenizer::Tokenizer& tokenizer,
                          const data::ChatTemplate& chat_template, const ExactMatchOptions& options);
 
@@ -32,7 +33,7 @@ std::vector<std::vector<std::int32_t>> longest_prompts(const tokenizer::Tokenize
                                                        const ExactMatchOptions& options);
 
 /// Enters these prompts with the cache of score_exact_match, and generates until all are in it: on a device without
-/// data, the memory that scoring takes at most.
+/// data, the memory that scoring takes at most. Throws Error as that does.
 void rehearse_exact_match(models::LanguageModel& model, tensor::Stream& stream,
                           const std::vector<std::vector<std::int32_t>>& prompts, std::int64_t max_new_tokens);
 

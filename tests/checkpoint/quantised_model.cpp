@@ -86,8 +86,8 @@ std::string quantised_config(const std::string& family) {
       "intermediate_size": 20, "moe_intermediate_size": 12, "num_hidden_layers": 2, "first_k_dense_replace": 1,
       "num_attention_heads": 2, "q_lora_rank": 10, "kv_lora_rank": 130, "qk_nope_head_dim": 6, "qk_rope_head_dim": 4,
       "v_head_dim": 5, "n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2, "n_group": 2,
-      "topk_group": 1, "num_nextn_predict_layers": 1, "quantization_config": {"quant_method": "fp8", "fmt": "e4m3",
-      "activation_scheme": "dynamic", "weight_block_size": [128, 128]}})";
+      "topk_group": 1, "routed_scaling_factor": 1.0, "num_nextn_predict_layers": 1, "quantization_config":
+      {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", "weight_block_size": [128, 128]}})";
   }
   if (family == "qwen3_moe") {
     return R"({"model_type": "qwen3_moe", "torch_dtype": "bfloat16", "vocab_size": 13, "hidden_size": 140,

@@ -112,7 +112,8 @@ TEST(PublishedCheckpoint, OfDeepSeekV3HasTheElementsOfItsFileHeaders) {
     "hidden_size": 7168, "intermediate_size": 18432, "moe_intermediate_size": 2048, "num_hidden_layers": 61,
     "first_k_dense_replace": 3, "num_attention_heads": 128, "q_lora_rank": 1536, "kv_lora_rank": 512,
     "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128, "n_routed_experts": 256,
-    "n_shared_experts": 1, "num_experts_per_tok": 8, "n_group": 8, "topk_group": 4, "num_nextn_predict_layers": 1})",
+    "n_shared_experts": 1, "num_experts_per_tok": 8, "n_group": 8, "topk_group": 4, "routed_scaling_factor": 2.5,
+    "num_nextn_predict_layers": 1})",
                                              "config.json");
   const Totals totals = totals_of(config);
   EXPECT_EQ(totals.elements_by_type.at(TensorType::kBf16), 3'918'786'560);

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "bad_input.h"
+#include "base/files.h"
 #include "process.h"
 
 namespace flyover::tests {
@@ -57,6 +58,10 @@ TEST_F(BadInput, EnormousNumbers) {
           {"recipe.yaml:10: evaluate[0]." + key + ": expected an integer from 1 to 16777216, found " + value});
     }
   }
+  std::string config = base::read_file(model_ / "config.json");
+  const std::string positions = "\"max_position_embeddings\": 160";
+  ASSERT_NE(config.find(positions), std::string::npos);
+  write_file(model_ / "config.json", config.replace(config.find(positions), positions.size(), positions + "00000"));
   expect_refused(recipe_text() +
                      "evaluate: [{generate: quickstart_instructions, max_new_tokens: 16000000}]\n"
                      "memory_limit: 1GiB\n",

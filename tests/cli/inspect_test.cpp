@@ -318,7 +318,8 @@ TEST(InspectModel, MemoryOfDeepSeekV4IsLinearInTheSequenceLength) {
                  "num_attention_heads": 4, "head_dim": 64, "qk_rope_head_dim": 32, "q_lora_rank": 128, "o_groups": 2,
                  "o_lora_rank": 64, "sliding_window": 128, "compress_ratios": [0, 4, 128, 4], "index_n_heads": 4,
                  "index_head_dim": 32, "index_topk": 64, "n_routed_experts": 16, "num_experts_per_tok": 4,
-                 "moe_intermediate_size": 256, "num_hash_layers": 1, "hc_mult": 4, "max_position_embeddings": 131072})");
+                 "moe_intermediate_size": 256, "num_hash_layers": 1, "routed_scaling_factor": 1.5, "hc_mult": 4,
+                 "max_position_embeddings": 131072})");
   std::vector<std::string> outputs;
   for (const char* length : {"8192", "32768", "131072"}) {
     const ProcessResult result = run_flyover({"inspect", "model", directory.path().string(), "--threads", "2",

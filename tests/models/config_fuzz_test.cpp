@@ -29,7 +29,7 @@ const std::string kDeepSeekV4 =
     R"( "o_lora_rank": 4, "sliding_window": 8, "compress_ratios": [0, 4, 128], "index_n_heads": 2,)"
     R"( "index_head_dim": 8, "index_topk": 4, "n_routed_experts": 5, "n_shared_experts": 1, "num_experts_per_tok": 2,)"
     R"( "moe_intermediate_size": 6, "num_hash_layers": 1, "hc_mult": 2, "num_nextn_predict_layers": 1,)"
-    R"( "rms_norm_eps": 1e-6, "max_position_embeddings": 64, "tie_word_embeddings": false})";
+    R"( "routed_scaling_factor": 1.5, "rms_norm_eps": 1e-6, "max_position_embeddings": 64, "tie_word_embeddings": false})";
 
 /// Whether the text gives a model. One that is accepted has parameters of positive sizes with names.
 bool accepts(const std::string& text) {

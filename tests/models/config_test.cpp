@@ -93,6 +93,25 @@ TEST_P(FamilyConfig, ValuesThatChangeNothingAreAccepted) {
   }
 }
 
+// Other programs take other values for granted where one of these is left out.
+TEST_P(FamilyConfig, WhatProgramsDisagreeAboutMustBeThere) {
+  std::vector<const char*> keys = {"vocab_size", "hidden_size", "num_hidden_layers"};
+  if (is("deepseek_v3")) {
+    keys.insert(keys.end(), {"q_lora_rank", "first_k_dense_replace", "n_group", "topk_group", "routed_scaling_factor"});
+  } else if (is("deepseek_v4")) {
+    keys.push_back("routed_scaling_factor");
+  } else if (is("qwen3_moe")) {
+    keys.push_back("num_key_value_heads");
+  }
+  for (const char* key : keys) {
+    Json config = Json::parse(tests::tiny_config(GetParam()));
+    config.erase(key);
+    EXPECT_THAT([&] { make_model(config, "config.json"); },
+                testing::ThrowsMessage<base::Error>(
+                    testing::StartsWith(fmt::format("config.json: the key \"{}\" is missing", key))));
+  }
+}
+
 TEST_P(FamilyConfig, WeightsInAnUnknownFormatAreNamed) {
   const std::string message = message_of("quantization_config", R"({"quant_method": "gptq", "bits": 4})");
   EXPECT_THAT(message, testing::AllOf(HasSubstr("quantization_config"), HasSubstr("gptq"), HasSubstr("not supported")));

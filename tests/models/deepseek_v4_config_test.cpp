@@ -20,7 +20,7 @@ Json small_config(const char* changes) {
       "head_dim": 8, "qk_rope_head_dim": 4, "q_lora_rank": 6, "o_groups": 2, "o_lora_rank": 4, "sliding_window": 8,
       "compress_ratios": [0, 4, 128], "index_n_heads": 2, "index_head_dim": 8, "index_topk": 4, "n_routed_experts": 5,
       "num_experts_per_tok": 2, "moe_intermediate_size": 6, "num_hash_layers": 1, "hc_mult": 2,
-      "num_nextn_predict_layers": 1})");
+      "routed_scaling_factor": 1.5, "num_nextn_predict_layers": 1})");
   config.update(Json::parse(changes));
   return config;
 }

@@ -200,6 +200,23 @@ TEST(Preflight, RowsLongerThanTheModelsPositionsAreRefused) {
                                            HasSubstr("max_seq_length to at most 128")));
 }
 
+TEST(Preflight, QuestionsMustFitTheModelsPositions) {
+  const Workplace workplace;
+  recipe::Recipe recipe = workplace.recipe("run", std::string(kTextStage) + "    chat_template: chatml\n");
+  recipe.evaluate = {{.generate = "quickstart_instructions", .count = 5, .max_new_tokens = 100'000}};
+  const auto set_positions = [&](int positions) {
+    base::Json config = base::Json::parse(recipe.model.random->config.text);
+    config["max_position_embeddings"] = positions;
+    recipe.model.random->config.text = config.dump();
+  };
+  set_positions(1024);  // answers end there, however many tokens they may have
+  EXPECT_NO_THROW(prepare_stages(recipe));
+  set_positions(64);
+  EXPECT_THAT([&] { prepare_stages(recipe); }, testing::ThrowsMessage<base::Error>(testing::AllOf(
+                                                   HasSubstr("evaluate: a question has"),
+                                                   HasSubstr("the model is made for 64 (max_position_embeddings)"))));
+}
+
 TEST(RandomModels, NameTheirClassOfTransformers) {
   const Workplace workplace;
   recipe::RandomModel random = *workplace.recipe("run", kTextStage).model.random;

@@ -29,7 +29,7 @@ recipe::Recipe with_mixture(recipe::Recipe recipe, std::int64_t width) {
       R"({"model_type": "deepseek_v4", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
           "head_dim": 8, "qk_rope_head_dim": 4, "q_lora_rank": 8, "o_groups": 1, "o_lora_rank": 8, "sliding_window": 8,
           "compress_ratios": [0, 4], "index_n_heads": 2, "index_head_dim": 32, "index_topk": 2, "n_routed_experts": 3,
-          "num_experts_per_tok": 2, "num_hash_layers": 1, "hc_mult": 2})",
+          "num_experts_per_tok": 2, "num_hash_layers": 1, "routed_scaling_factor": 1.5, "hc_mult": 2})",
       "config");
   config["moe_intermediate_size"] = width;
   recipe.model.random->config.text = config.dump();

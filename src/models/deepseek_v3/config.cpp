@@ -59,10 +59,9 @@ Config parse_config(const Json& config, std::string_view source) {
   result.intermediate_size = size("intermediate_size");
   result.moe_intermediate_size = size("moe_intermediate_size");
   result.num_hidden_layers = size("num_hidden_layers");
-  result.first_k_dense_replace = base::get_integer(config, "first_k_dense_replace", source, 0);
+  result.first_k_dense_replace = base::get_integer(config, "first_k_dense_replace", source);
   result.num_attention_heads = size("num_attention_heads");
-  const bool has_query_rank = base::find_member(config, "q_lora_rank", source) != nullptr;
-  result.q_lora_rank = has_query_rank ? size("q_lora_rank") : 0;
+  result.q_lora_rank = config.contains("q_lora_rank") && config["q_lora_rank"].is_null() ? 0 : size("q_lora_rank");
   result.kv_lora_rank = size("kv_lora_rank");
   result.qk_nope_head_dim = size("qk_nope_head_dim");
   result.qk_rope_head_dim = size("qk_rope_head_dim");
@@ -70,10 +69,10 @@ Config parse_config(const Json& config, std::string_view source) {
   result.n_routed_experts = size("n_routed_experts");
   result.n_shared_experts = read_size(config, "n_shared_experts", source, 1);
   result.num_experts_per_tok = size("num_experts_per_tok");
-  result.n_group = read_size(config, "n_group", source, 1);
-  result.topk_group = read_size(config, "topk_group", source, 1);
+  result.n_group = size("n_group");
+  result.topk_group = size("topk_group");
   result.norm_topk_prob = base::get_boolean(config, "norm_topk_prob", source, true);
-  result.routed_scaling_factor = read_positive(config, "routed_scaling_factor", source, 1.0);
+  result.routed_scaling_factor = read_positive(config, "routed_scaling_factor", source);
   result.num_nextn_predict_layers = base::get_integer(config, "num_nextn_predict_layers", source, 0);
   result.max_position_embeddings = read_size(config, "max_position_embeddings", source, 4096);
   result.rms_norm_eps = read_positive(config, "rms_norm_eps", source, 1e-6);

@@ -290,7 +290,7 @@ Config parse_config(const Json& config, std::string_view source) {
   result.n_routed_experts = size("n_routed_experts");
   result.num_experts_per_tok = size("num_experts_per_tok");
   result.moe_intermediate_size = size("moe_intermediate_size");
-  result.routed_scaling_factor = read_positive(config, "routed_scaling_factor", source, 1.0);
+  result.routed_scaling_factor = read_positive(config, "routed_scaling_factor", source);
   result.swiglu_limit = read_swiglu_limit(config, source);
   result.hc_mult = size("hc_mult");
   result.hc_sinkhorn_iters = read_size(config, "hc_sinkhorn_iters", source, 20);

@@ -31,7 +31,7 @@ Config parse_config(const base::Json& config, std::string_view source) {
   result.moe_intermediate_size = read_size(config, "moe_intermediate_size", source);
   result.num_hidden_layers = read_size(config, "num_hidden_layers", source);
   result.num_attention_heads = read_size(config, "num_attention_heads", source);
-  result.num_key_value_heads = read_size(config, "num_key_value_heads", source, result.num_attention_heads);
+  result.num_key_value_heads = read_size(config, "num_key_value_heads", source);
   base::require(result.num_attention_heads % result.num_key_value_heads == 0,
                 "{}: num_attention_heads {} must be a multiple of num_key_value_heads {}", source,
                 result.num_attention_heads, result.num_key_value_heads);
