@@ -22,8 +22,8 @@ struct ExactMatchOptions {
 };
 
 /// Asks questions that no generated training example contains and compares the greedy answer, up to the stop token and
-/// without reasoning and outer white space, with the right one. Answers end where the model's positions do. Throws Error
-/// for a question that leaves no position for an answer.
+/// without reasoning and outer white space, with the right one. Answers end where the model's positions do. Throws
+/// Error for a question that leaves no position for an answer.
 Scores score_exact_match(models::LanguageModel& model, tensor::Stream& stream, const tokenizer::Tokenizer& tokenizer,
                          const data::ChatTemplate& chat_template, const ExactMatchOptions& options);
 
