@@ -93,8 +93,8 @@ TEST_P(FamilyConfig, ValuesThatChangeNothingAreAccepted) {
   }
 }
 
-// Other programs take other values for granted where one of these is left out.
-TEST_P(FamilyConfig, WhatProgramsDisagreeAboutMustBeThere) {
+// Sizes, and keys for which other programs take different values for granted.
+TEST_P(FamilyConfig, KeysWithoutACommonDefaultMustBeThere) {
   std::vector<const char*> keys = {"vocab_size", "hidden_size", "num_hidden_layers"};
   if (is("deepseek_v3")) {
     keys.insert(keys.end(), {"q_lora_rank", "first_k_dense_replace", "n_group", "topk_group", "routed_scaling_factor"});
