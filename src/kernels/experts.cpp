@@ -21,6 +21,19 @@ void check_matrix(std::string_view kernel, std::string_view field, const ConstVi
   check_last_axis_dense(kernel, field, view);
 }
 
+void check_rows(std::string_view kernel, std::string_view field, const std::optional<ConstView>& rows,
+                std::int64_t count) {
+  if (rows.has_value()) {
+    check_indices(kernel, field, *rows, {count});
+  }
+}
+
+/// Bytes that are read of an operand of which so many rows are used, and of the indices that say which.
+std::int64_t row_bytes(const ConstView& view, const std::optional<ConstView>& rows, std::int64_t count) {
+  const auto indices = rows.has_value() ? static_cast<std::int64_t>(rows->bytes()) : 0;
+  return count * view.size(1) * static_cast<std::int64_t>(size_of(view.dtype)) + indices;
+}
+
 bool has_unit_stride(const ConstView& b) {
   return b.stride(2) == 1 || b.stride(1) == 1 || b.size(1) <= 1 || b.size(2) <= 1;
 }
@@ -66,25 +79,31 @@ void GroupedMatMul::check() const {
   check_view(has_unit_stride(b), kName, "b needs a stride of 1 on one of its last two axes", b);
   check_indices(kName, "offsets", offsets, {b.size(0) + 1});
   check_matrix(kName, "c", c);
-  check_shape(kName, "c", c, {a.size(0), b.size(1)});
+  check_shape(kName, "c", c, {a_rows.has_value() ? c.size(0) : a.size(0), b.size(1)});
+  check_rows(kName, "a_rows", a_rows, c.size(0));
 }
 Cost GroupedMatMul::cost() const {
-  return {2 * a.size(0) * a.size(1) * b.size(1),
-          static_cast<std::int64_t>(a.bytes() + b.bytes() + offsets.bytes() + c.bytes() * (accumulate ? 2 : 1))};
+  return {2 * c.size(0) * a.size(1) * b.size(1),
+          row_bytes(a, a_rows, c.size(0)) +
+              static_cast<std::int64_t>(b.bytes() + offsets.bytes() + c.bytes() * (accumulate ? 2 : 1))};
 }
 
 void GroupedWeightGradient::check() const {
   check_matrix(kName, "a", a);
   check_matrix(kName, "b", b);
-  check_shape(kName, "b", b, {a.size(0), -1});
+  check_shape(kName, "b", b, {b_rows.has_value() ? b.size(0) : rows(), -1});
   check_dtype(kName, "b", b, {a.dtype});
+  check_rows(kName, "a_rows", a_rows, rows());
+  check_rows(kName, "b_rows", b_rows, rows());
   check_shape(kName, "c", c, {-1, a.size(1), b.size(1)});
   check_dtype(kName, "c", c, {statistics_dtype(a.dtype)});
   check_last_axis_dense(kName, "c", c);
   check_indices(kName, "offsets", offsets, {c.size(0) + 1});
 }
 Cost GroupedWeightGradient::cost() const {
-  return {2 * a.size(0) * a.size(1) * b.size(1), operand_bytes(*this)};
+  return {2 * rows() * a.size(1) * b.size(1),
+          row_bytes(a, a_rows, rows()) + row_bytes(b, b_rows, rows()) +
+              static_cast<std::int64_t>(offsets.bytes() + 2 * c.bytes())};
 }
 
 }  // namespace flyover::kernels

@@ -40,38 +40,45 @@ struct GatherSum {
 };
 
 /// c[i, j] (+)= sum over k of a[i, k] * b[g, j, k] for the rows offsets[g] <= i < offsets[g + 1] of each group g. Rows
-/// behind the last offset are left untouched. Contract: row i has the bits that MatMul gives it with b[g], whatever the
-/// sizes of the groups.
+/// behind the last offset are left untouched. With a_rows, row a_rows[i] of a stands for row i. Contract: row i has the
+/// bits that MatMul gives it with b[g], whatever the sizes of the groups.
 struct GroupedMatMul {
   static constexpr std::string_view kName = "grouped_matmul";
-  ConstView a;        ///< [rows, depth] bf16 | f32; last axis dense
+  ConstView a;        ///< [rows, depth] bf16 | f32; last axis dense; with a_rows [any, depth]
   ConstView b;        ///< [groups, columns, depth] as a; the stride of one of the last two axes is 1
   ConstView offsets;  ///< [groups + 1] i32, rising from 0; at most rows
   View c;             ///< [rows, columns] bf16 | f32; last axis dense
   bool accumulate = false;
+  std::optional<ConstView> a_rows = std::nullopt;  ///< [rows] i32
   static constexpr auto fields = [](auto&& visit) {
     visit(in("a", &GroupedMatMul::a), in("b", &GroupedMatMul::b), in("offsets", &GroupedMatMul::offsets),
-          in_out("c", &GroupedMatMul::c), scalar("accumulate", &GroupedMatMul::accumulate));
+          in_out("c", &GroupedMatMul::c), scalar("accumulate", &GroupedMatMul::accumulate),
+          in("a_rows", &GroupedMatMul::a_rows));
   };
   void check() const;
   Cost cost() const;
 };
 
 /// c[g, i, j] += sum over the rows r of group g of a[r, i] * b[r, j]: the weight gradient of GroupedMatMul with a its
-/// output's gradient and b its input. The rows of a group are consumed in an order fixed by their number. A group
-/// without rows leaves its matrix as it is.
+/// output's gradient and b its input. With a_rows, row a_rows[r] of a stands for row r, and b_rows is the same for b. The
+/// rows of a group are consumed in an order fixed by their number. A group without rows leaves its matrix as it is.
 struct GroupedWeightGradient {
   static constexpr std::string_view kName = "grouped_weight_gradient";
-  ConstView a;        ///< [rows, out] bf16 | f32; last axis dense
-  ConstView b;        ///< [rows, in] as a; last axis dense
+  ConstView a;        ///< [rows, out] bf16 | f32; last axis dense; with a_rows [any, out]
+  ConstView b;        ///< [rows, in] as a; last axis dense; with b_rows [any, in]
   ConstView offsets;  ///< [groups + 1] i32
   View c;             ///< [groups, out, in] f32
+  std::optional<ConstView> a_rows = std::nullopt;  ///< [rows] i32
+  std::optional<ConstView> b_rows = std::nullopt;  ///< [rows] i32
   static constexpr auto fields = [](auto&& visit) {
     visit(in("a", &GroupedWeightGradient::a), in("b", &GroupedWeightGradient::b),
-          in("offsets", &GroupedWeightGradient::offsets), in_out("c", &GroupedWeightGradient::c));
+          in("offsets", &GroupedWeightGradient::offsets), in_out("c", &GroupedWeightGradient::c),
+          in("a_rows", &GroupedWeightGradient::a_rows), in("b_rows", &GroupedWeightGradient::b_rows));
   };
   void check() const;
   Cost cost() const;
+  /// Rows that are summed over, those of all groups and of none.
+  std::int64_t rows() const { return a_rows.has_value() ? a_rows->size(0) : a.size(0); }
 };
 
 }  // namespace flyover::kernels

@@ -30,12 +30,12 @@ Variable MixtureOfExperts::operator()(Tape& tape, const Variable& x, const Token
   }
   const ops::ExpertOrder order = ops::sort_by_expert(tape, routing.experts, experts, load);
   const Variable weights = ops::dispatch_weights(tape, routing.weights, order);
-  const auto run_experts = [&](const Variable& rows) {
+  const auto run_experts = [&]() {
     const tensor::PartScope inner(tape.stream(), tensor::Part::kExperts);
-    const Variable activated = ops::swiglu(tape, ops::grouped_linear(tape, rows, gate_up, order), {limit, weights});
-    return ops::grouped_linear(tape, activated, down, order);
+    const Variable activated = ops::swiglu(tape, ops::dispatch_linear(tape, x, gate_up, order), {limit, weights});
+    return ops::combine_linear(tape, activated, down, order);
   };
-  const Variable routed = ops::combine(tape, run_experts(ops::dispatch(tape, x, order)), order);
+  const Variable routed = run_experts();
   return shared.has_value() ? ops::add(tape, routed, (*shared)(tape, x)) : routed;
 }
 

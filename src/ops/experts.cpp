@@ -42,32 +42,6 @@ class Route final : public autograd::Operation {
   BalanceLoss balance_;
 };
 
-class Dispatch final : public autograd::Operation {
- public:
-  Dispatch(Saved x, ExpertOrder order) : x_(std::move(x)), order_(std::move(order)) {}
-  std::string_view name() const override { return "dispatch"; }
-  bool is_cheap() const override { return true; }
-
-  Tensor recompute(BackwardPass& pass) override {
-    const Tensor x = pass.get(x_);
-    Tensor y = pass.stream().empty({order_.token_of_row.size(0), x.size(1)}, x.dtype());
-    pass.stream().launch(kernels::GatherRows{x.view(), order_.token_of_row.view(), y.view()});
-    return y;
-  }
-
-  void backward_inputs(BackwardPass& pass) override {
-    if (pass.needs(0)) {
-      const auto dx = pass.input_gradient(0);
-      pass.stream().launch(
-          kernels::GatherSum{pass.output_gradient().view(), order_.row_of_pair.view(), dx.view, dx.accumulate});
-    }
-  }
-
- private:
-  Saved x_;
-  ExpertOrder order_;
-};
-
 class DispatchWeights final : public autograd::Operation {
  public:
   explicit DispatchWeights(ExpertOrder order) : order_(std::move(order)) {}
@@ -86,19 +60,29 @@ class DispatchWeights final : public autograd::Operation {
   ExpertOrder order_;
 };
 
-class GroupedLinear final : public autograd::Operation {
- public:
-  GroupedLinear(Saved x, ParameterId weight, ExpertOrder order)
-      : x_(std::move(x)), weight_(weight), order_(std::move(order)) {}
-  std::string_view name() const override { return "grouped_linear"; }
+kernels::ConstView transpose_matrices(kernels::ConstView view) {
+  std::swap(view.shape[1], view.shape[2]);
+  std::swap(view.strides[1], view.strides[2]);
+  return view;
+}
 
-  // dx = dy W
+class DispatchLinear final : public autograd::Operation {
+ public:
+  DispatchLinear(Saved x, ParameterId weight, ExpertOrder order)
+      : x_(std::move(x)), weight_(weight), order_(std::move(order)) {}
+  std::string_view name() const override { return "dispatch_linear"; }
+
+  // dx = the sum of dy W over a token's pairs
   void backward_inputs(BackwardPass& pass) override {
     if (pass.needs(0)) {
+      const Tensor dy = pass.output_gradient();
+      const Tensor& weight = pass.parameter(weight_).value;
+      const Tensor rows = pass.stream().empty({dy.size(0), weight.size(2)}, dy.dtype());
+      pass.stream().launch(kernels::GroupedMatMul{dy.view(), transpose_matrices(weight.const_view()),
+                                                  order_.offsets.view(), rows.view()});
       const auto dx = pass.input_gradient(0);
-      pass.stream().launch(kernels::GroupedMatMul{pass.output_gradient().view(),
-                                                  transpose_matrices(pass.parameter(weight_).value.const_view()),
-                                                  order_.offsets.view(), dx.view, dx.accumulate});
+      const tensor::PartScope scope(pass.stream(), tensor::Part::kRouting);
+      pass.stream().launch(kernels::GatherSum{rows.view(), order_.row_of_pair.view(), dx.view, dx.accumulate});
     }
   }
 
@@ -106,37 +90,51 @@ class GroupedLinear final : public autograd::Operation {
   void backward_weights(BackwardPass& pass) override {
     if (const Tensor& gradient = pass.parameter(weight_).gradient; gradient.defined()) {
       const Tensor x = pass.get(x_);
-      pass.stream().launch(kernels::GroupedWeightGradient{pass.output_gradient().view(), x.view(),
-                                                          order_.offsets.view(), gradient.view()});
+      kernels::GroupedWeightGradient kernel{pass.output_gradient().view(), x.view(), order_.offsets.view(),
+                                            gradient.view()};
+      kernel.b_rows = order_.token_of_row.const_view();
+      pass.stream().launch(kernel);
     }
   }
 
  private:
-  static kernels::ConstView transpose_matrices(kernels::ConstView view) {
-    std::swap(view.shape[1], view.shape[2]);
-    std::swap(view.strides[1], view.strides[2]);
-    return view;
-  }
-
   Saved x_;
   ParameterId weight_;
   ExpertOrder order_;
 };
 
-class Combine final : public autograd::Operation {
+class CombineLinear final : public autograd::Operation {
  public:
-  explicit Combine(ExpertOrder order) : order_(std::move(order)) {}
-  std::string_view name() const override { return "combine"; }
+  CombineLinear(Saved x, ParameterId weight, ExpertOrder order)
+      : x_(std::move(x)), weight_(weight), order_(std::move(order)) {}
+  std::string_view name() const override { return "combine_linear"; }
+
+  // dx = dy W, dy that of the pair's token
   void backward_inputs(BackwardPass& pass) override {
     if (pass.needs(0)) {
-      pass.write_input_gradient(0, [&](const Tensor& gradient) {
-        pass.stream().launch(
-            kernels::GatherRows{pass.output_gradient().view(), order_.token_of_row.view(), gradient.view()});
-      });
+      const auto dx = pass.input_gradient(0);
+      kernels::GroupedMatMul kernel{pass.output_gradient().view(),
+                                    transpose_matrices(pass.parameter(weight_).value.const_view()),
+                                    order_.offsets.view(), dx.view, dx.accumulate};
+      kernel.a_rows = order_.token_of_row.const_view();
+      pass.stream().launch(kernel);
+    }
+  }
+
+  // dW += dy' x
+  void backward_weights(BackwardPass& pass) override {
+    if (const Tensor& gradient = pass.parameter(weight_).gradient; gradient.defined()) {
+      const Tensor x = pass.get(x_);
+      kernels::GroupedWeightGradient kernel{pass.output_gradient().view(), x.view(), order_.offsets.view(),
+                                            gradient.view()};
+      kernel.a_rows = order_.token_of_row.const_view();
+      pass.stream().launch(kernel);
     }
   }
 
  private:
+  Saved x_;
+  ParameterId weight_;
   ExpertOrder order_;
 };
 
@@ -182,12 +180,6 @@ ExpertOrder sort_by_expert(Tape& tape, const Tensor& experts, std::int64_t exper
   return order;
 }
 
-Variable dispatch(Tape& tape, const Variable& x, const ExpertOrder& order) {
-  Tensor y = tape.stream().empty({order.token_of_row.size(0), x.value.size(1)}, x.value.dtype());
-  tape.stream().launch(kernels::GatherRows{x.value.view(), order.token_of_row.view(), y.view()});
-  return tape.record(std::make_unique<Dispatch>(tape.save(x), order), std::move(y), {x});
-}
-
 Variable dispatch_weights(Tape& tape, const Variable& weights, const ExpertOrder& order) {
   const std::int64_t rows = order.pair_of_row.size(0);
   Tensor y = tape.stream().empty({rows}, weights.value.dtype());
@@ -196,17 +188,25 @@ Variable dispatch_weights(Tape& tape, const Variable& weights, const ExpertOrder
   return tape.record(std::make_unique<DispatchWeights>(order), std::move(y), {weights});
 }
 
-Variable grouped_linear(Tape& tape, const Variable& x, ParameterId weight, const ExpertOrder& order) {
+Variable dispatch_linear(Tape& tape, const Variable& x, ParameterId weight, const ExpertOrder& order) {
   const Tensor& w = tape.value_of(weight);
-  Tensor y = tape.stream().empty({x.value.size(0), w.size(1)}, x.value.dtype());
-  tape.stream().launch(kernels::GroupedMatMul{x.value.view(), w.view(), order.offsets.view(), y.view()});
-  return tape.record(std::make_unique<GroupedLinear>(tape.save(x), weight, order), std::move(y), {x});
+  Tensor y = tape.stream().empty({order.token_of_row.size(0), w.size(1)}, x.value.dtype());
+  kernels::GroupedMatMul kernel{x.value.view(), w.view(), order.offsets.view(), y.view()};
+  kernel.a_rows = order.token_of_row.const_view();
+  tape.stream().launch(kernel);
+  return tape.record(std::make_unique<DispatchLinear>(tape.save(x), weight, order), std::move(y), {x});
 }
 
-Variable combine(Tape& tape, const Variable& x, const ExpertOrder& order) {
-  Tensor y = tape.stream().empty({order.row_of_pair.size(0), x.value.size(1)}, x.value.dtype());
-  tape.stream().launch(kernels::GatherSum{x.value.view(), order.row_of_pair.view(), y.view()});
-  return tape.record(std::make_unique<Combine>(order), std::move(y), {x});
+Variable combine_linear(Tape& tape, const Variable& x, ParameterId weight, const ExpertOrder& order) {
+  const Tensor& w = tape.value_of(weight);
+  const Tensor rows = tape.stream().empty({x.value.size(0), w.size(1)}, x.value.dtype());
+  tape.stream().launch(kernels::GroupedMatMul{x.value.view(), w.view(), order.offsets.view(), rows.view()});
+  Tensor y = tape.stream().empty({order.row_of_pair.size(0), w.size(1)}, x.value.dtype());
+  {
+    const tensor::PartScope scope(tape.stream(), tensor::Part::kRouting);
+    tape.stream().launch(kernels::GatherSum{rows.view(), order.row_of_pair.view(), y.view()});
+  }
+  return tape.record(std::make_unique<CombineLinear>(tape.save(x), weight, order), std::move(y), {x});
 }
 
 }  // namespace flyover::ops

@@ -37,17 +37,16 @@ struct ExpertOrder {
 ExpertOrder sort_by_expert(autograd::Tape& tape, const autograd::Tensor& experts, std::int64_t expert_count,
                            const autograd::Tensor& load);
 
-/// x of each pair's token, in the order of the experts: [tokens, width] to [rows, width].
-autograd::Variable dispatch(autograd::Tape& tape, const autograd::Variable& x, const ExpertOrder& order);
-
 /// The weights of the pairs in the order of the experts: [tokens, choices] to [rows].
 autograd::Variable dispatch_weights(autograd::Tape& tape, const autograd::Variable& weights, const ExpertOrder& order);
 
-/// y = x W_e' with the matrix of each row's expert. x: [rows, in]; weight: [experts, out, in]; y: [rows, out].
-autograd::Variable grouped_linear(autograd::Tape& tape, const autograd::Variable& x, autograd::ParameterId weight,
-                                  const ExpertOrder& order);
+/// y = x W_e' for each pair, x that of its token and W_e the matrix of its expert, in the order of the experts. x:
+/// [tokens, in]; weight: [experts, out, in]; y: [rows, out].
+autograd::Variable dispatch_linear(autograd::Tape& tape, const autograd::Variable& x, autograd::ParameterId weight,
+                                   const ExpertOrder& order);
 
-/// The sum over each token's pairs: [rows, width] to [tokens, width].
-autograd::Variable combine(autograd::Tape& tape, const autograd::Variable& x, const ExpertOrder& order);
+/// The sum of x W_e' over each token's pairs. x: [rows, in]; weight: [experts, out, in]; y: [tokens, out].
+autograd::Variable combine_linear(autograd::Tape& tape, const autograd::Variable& x, autograd::ParameterId weight,
+                                  const ExpertOrder& order);
 
 }  // namespace flyover::ops

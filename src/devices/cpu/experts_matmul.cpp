@@ -3,7 +3,9 @@
 // groups are cut does not change results: every element's sum runs along its depth in order.
 #include <algorithm>
 #include <new>
+#include <optional>
 #include <span>
+#include <utility>
 
 #include "base/error.h"
 #include "base/threads.h"
@@ -51,16 +53,59 @@ kernels::BasicView<Pointer> matrix_of(const kernels::BasicView<Pointer>& stack, 
           {stack.stride(1), stack.stride(2)}};
 }
 
+/// The rows of a task: neighbours, or those of `view` that `chosen` names.
+struct TaskRows {
+  kernels::ConstView view;      ///< as many rows as the task has
+  const std::int32_t* numbers;  ///< of the rows; null = they are in order
+};
+
+TaskRows rows_of(const kernels::ConstView& view, const std::optional<kernels::ConstView>& chosen, const Task& task) {
+  if (!chosen.has_value()) {
+    return {kernels::slice_rows(view, task.first_row, task.rows), nullptr};
+  }
+  TaskRows rows{view, static_cast<const std::int32_t*>(chosen->data) + task.first_row};
+  rows.view.shape[0] = task.rows;
+  return rows;
+}
+
 // What the two kernels differ in: the product of a group with so many rows.
 
-kernels::MatMul product_of(const kernels::GroupedMatMul& kernel, const Task& task) {
-  return {kernels::slice_rows(kernel.a, task.first_row, task.rows), matrix_of(kernel.b, task.group),
-          kernels::slice_rows(kernel.c, task.first_row, task.rows), kernel.accumulate};
+Product product_of(const kernels::GroupedMatMul& kernel, const MicroKernel& code, const Task& task) {
+  const TaskRows a = rows_of(kernel.a, kernel.a_rows, task);
+  const kernels::MatMul product{a.view, matrix_of(kernel.b, task.group),
+                                kernels::slice_rows(kernel.c, task.first_row, task.rows), kernel.accumulate};
+  return make_product(product, code, cut_depth(kernel.a.size(1), code), {a.numbers, true});
 }
-kernels::MatMul product_of(const kernels::GroupedWeightGradient& kernel, const Task& task) {
-  return {kernels::transpose(kernels::slice_rows(kernel.a, task.first_row, task.rows)),
-          kernels::transpose(kernels::slice_rows(kernel.b, task.first_row, task.rows)), matrix_of(kernel.c, task.group),
-          true};
+Product product_of(const kernels::GroupedWeightGradient& kernel, const MicroKernel& code, const Task& task) {
+  const TaskRows a = rows_of(kernel.a, kernel.a_rows, task), b = rows_of(kernel.b, kernel.b_rows, task);
+  const kernels::MatMul product{kernels::transpose(a.view), kernels::transpose(b.view), matrix_of(kernel.c, task.group),
+                                true};
+  return make_product(product, code, cut_depth(task.rows, code), {a.numbers, false}, {b.numbers, false});
+}
+
+std::int64_t rows_of(const kernels::GroupedMatMul& kernel) {
+  return kernel.c.size(0);
+}
+std::int64_t rows_of(const kernels::GroupedWeightGradient& kernel) {
+  return kernel.rows();
+}
+
+void check_rows(std::string_view kernel, const std::optional<kernels::ConstView>& rows,
+                const kernels::ConstView& table) {
+  if (!rows.has_value()) {
+    return;
+  }
+  for (const std::int32_t row :
+       std::span(static_cast<const std::int32_t*>(rows->data), static_cast<std::size_t>(rows->size(0)))) {
+    base::check(row >= 0 && row < table.size(0), "{}: row {} of a table with {} rows", kernel, row, table.size(0));
+  }
+}
+void check_rows(const kernels::GroupedMatMul& kernel) {
+  check_rows(kernel.kName, kernel.a_rows, kernel.a);
+}
+void check_rows(const kernels::GroupedWeightGradient& kernel) {
+  check_rows(kernel.kName, kernel.a_rows, kernel.a);
+  check_rows(kernel.kName, kernel.b_rows, kernel.b);
 }
 
 struct Extent {
@@ -87,13 +132,13 @@ bool has_work(const kernels::GroupedMatMul& kernel) {
   return kernel.c.elements() > 0 && !(kernel.accumulate && kernel.a.size(1) == 0);
 }
 bool has_work(const kernels::GroupedWeightGradient& kernel) {
-  return kernel.c.elements() > 0 && kernel.a.size(0) > 0;
+  return kernel.c.elements() > 0 && kernel.rows() > 0;
 }
 
 /// Of the group that has all rows.
 template <typename Kernel>
 Extent largest_product(const Kernel& kernel) {
-  return product_extent(kernel, kernel.a.size(0));
+  return product_extent(kernel, rows_of(kernel));
 }
 
 /// The workspace: the tasks, then the scratch of each thread. Depends on shapes alone, whatever the groups are.
@@ -152,7 +197,7 @@ template <typename Kernel>
 std::span<const Task> make_tasks(const Kernel& arguments, std::int64_t groups, const MicroKernel& kernel, int threads,
                                  std::byte* memory) {
   const auto* const offsets = static_cast<const std::int32_t*>(arguments.offsets.data);
-  const std::int64_t rows = arguments.a.size(0);
+  const std::int64_t rows = rows_of(arguments);
   base::check(offsets[0] == 0 && offsets[groups] <= rows, "{}: offsets from {} to {} of {} rows", arguments.kName,
               offsets[0], offsets[groups], rows);
   auto* const tasks = reinterpret_cast<Task*>(memory);
@@ -192,12 +237,12 @@ WorkItem work_item(const Kernel& arguments, const MicroKernel& kernel, std::span
   const auto after = std::upper_bound(tasks.begin(), tasks.end(), index,
                                       [](std::int64_t wanted, const Task& task) { return wanted < task.first_item; });
   const Task& task = *(after - 1);
-  const kernels::MatMul product = product_of(arguments, task);
+  Product product = product_of(arguments, kernel, task);
   const std::int64_t row = (index - task.first_item) % task.row_blocks;
   const std::int64_t column = (index - task.first_item) / task.row_blocks;
-  const std::int64_t row_panels = divide_up(product.a.size(0), kernel.panel_rows);
-  const std::int64_t column_panels = divide_up(product.b.size(0), kernel.panel_columns);
-  WorkItem work{make_product(product, kernel, cut_depth(product.a.size(1), kernel)),
+  const std::int64_t row_panels = divide_up(product.a.source.rows, kernel.panel_rows);
+  const std::int64_t column_panels = divide_up(product.b.source.rows, kernel.panel_columns);
+  WorkItem work{std::move(product),
                 {block_begin(row, task.row_blocks, row_panels), block_begin(row + 1, task.row_blocks, row_panels),
                  block_begin(column, task.column_blocks, column_panels),
                  block_begin(column + 1, task.column_blocks, column_panels)},
@@ -255,6 +300,7 @@ void run(const Kernel& arguments, const MicroKernel& kernel, const LaunchContext
   if (groups == 0 || !has_work(arguments)) {
     return;
   }
+  check_rows(arguments);
   const Scratch scratch = measure(largest, groups, kernel);
   base::check(context.workspace_bytes >= scratch.bytes(context.threads), "{}: {} bytes of workspace, needs {}",
               arguments.kName, context.workspace_bytes, scratch.bytes(context.threads));

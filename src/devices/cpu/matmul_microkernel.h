@@ -15,13 +15,18 @@ namespace flyover::devices::cpu::matmul {
 /// Most rows of `a` in a panel, over all instruction sets.
 inline constexpr int kMaximumPanelRows = 12;
 
-/// An operand as packing reads it. With `depth_is_dense` the elements of a row are neighbours and rows lie `stride`
-/// apart; otherwise the elements of a depth index are neighbours and depth indices lie `stride` apart.
+/// An operand as packing reads it: lines of neighbouring elements that lie `stride` apart. A line is a row of the operand
+/// with `depth_is_dense`, otherwise a depth index.
 struct Source {
   const void* data;
   std::int64_t stride;  ///< in elements
+  std::int64_t rows;
   std::int64_t depth;
   bool depth_is_dense;
+  const std::int32_t* lines = nullptr;  ///< which line of memory stands for each; null = they are in order
+
+  /// Where line `index` begins, counted in elements from `data`.
+  std::int64_t line(std::int64_t index) const { return (lines == nullptr ? index : lines[index]) * stride; }
 };
 
 /// The part of an operand that one call packs: rows [row, row + count), steps [step, step + steps).

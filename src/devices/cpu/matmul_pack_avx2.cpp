@@ -86,8 +86,8 @@ void pack_dense_depth(const Source& source, const PanelRegion& region, std::uint
     const int count = std::min(kLanes, region.count - group);
     const char* rows[kLanes];
     for (int r = 0; r < kLanes; ++r) {
-      const std::int64_t row = region.row + group + std::min(r, count - 1);
-      rows[r] = static_cast<const char*>(source.data) + (row * source.stride + region.step) * kElementBytes;
+      const std::int64_t row = source.line(region.row + group + std::min(r, count - 1));
+      rows[r] = static_cast<const char*>(source.data) + (row + region.step) * kElementBytes;
     }
     pack_group<kWiden>(rows, elements * kElementBytes, region.width, panel + group);
   }
@@ -112,7 +112,7 @@ template <bool kWiden>
 FLYOVER_AVX2 void pack_dense_rows(const Source& source, const PanelRegion& region, std::uint32_t* panel) {
   constexpr int kElementBytes = kWiden ? 2 : 4;
   for (std::int64_t step = 0; step < region.steps; ++step) {
-    const std::int64_t element = (region.step + step) * source.stride + region.row;
+    const std::int64_t element = source.line(region.step + step) + region.row;
     const char* from = static_cast<const char*>(source.data) + element * kElementBytes;
     for (int group = 0; group < region.count; group += kLanes) {
       const int count = std::min(kLanes, region.count - group);

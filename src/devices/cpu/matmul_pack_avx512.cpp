@@ -59,12 +59,11 @@ FLYOVER_AVX512_INLINE std::uint32_t* store_word(std::uint32_t* out, int width, _
   return out + width;
 }
 
-/// 4 * kQuads rows at most, of which the pointers beyond the last one repeat it. Meanwhile asks for what lies
-/// `next_panel` bytes further: the hardware does not foresee so many short rows. Source words are 32 bits wide: one
-/// f32 or two bf16.
+/// 4 * kQuads rows at most, of which the pointers beyond the last one repeat it. Meanwhile asks for the rows `ahead`: the
+/// hardware does not foresee so many short rows. Source words are 32 bits wide: one f32 or two bf16.
 template <Format kFormat, int kQuads>
-FLYOVER_AVX512 void pack_group(const char* const (&rows)[kLanes], std::int64_t elements, int width,
-                               std::int64_t next_panel, std::uint32_t* out) {
+FLYOVER_AVX512 void pack_group(const char* const (&rows)[kLanes], const char* const (&ahead)[kLanes],
+                               std::int64_t elements, int width, std::uint32_t* out) {
   constexpr int kElementBytes = kFormat == Format::kF32 ? 4 : 2;
   const std::int64_t bytes = elements * kElementBytes;
   __m512i words[4];
@@ -76,7 +75,7 @@ FLYOVER_AVX512 void pack_group(const char* const (&rows)[kLanes], std::int64_t e
     for (int r = 0; r < 4; ++r) {
 #pragma GCC unroll 4
       for (int quad = 0; quad < kQuads; ++quad) {
-        _mm_prefetch(rows[r + 4 * quad] + next_panel + offset, _MM_HINT_T1);
+        _mm_prefetch(ahead[r + 4 * quad] + offset, _MM_HINT_T1);
       }
 #pragma GCC unroll 4
       for (int w = 0; w < 4; ++w) {
@@ -124,62 +123,72 @@ void pack_dense_depth(const Source& source, const PanelRegion& region, std::uint
   constexpr int kDepthPerStep = kFormat == Format::kPairs ? 2 : 1;
   const std::int64_t begin = region.step * kDepthPerStep;
   const std::int64_t elements = std::min(region.steps * kDepthPerStep, source.depth - begin);
+  const auto* const data = static_cast<const char*>(source.data) + begin * kElementBytes;
   for (int group = 0; group < region.count; group += kLanes) {
     const int count = std::min(kLanes, region.count - group);
     const char* rows[kLanes];
+    const char* ahead[kLanes];  // of the next panel
     for (int r = 0; r < kLanes; ++r) {
       const std::int64_t row = region.row + group + std::min(r, count - 1);
-      rows[r] = static_cast<const char*>(source.data) + (row * source.stride + begin) * kElementBytes;
+      rows[r] = data + source.line(row) * kElementBytes;
+      ahead[r] = data + source.line(std::min(row + region.count, source.rows - 1)) * kElementBytes;
     }
     std::uint32_t* out = panel + group;
-    const std::int64_t next_panel = region.count * source.stride * kElementBytes;
     if (count > 12) {
-      pack_group<kFormat, 4>(rows, elements, region.width, next_panel, out);
+      pack_group<kFormat, 4>(rows, ahead, elements, region.width, out);
     } else if (count > 8) {
-      pack_group<kFormat, 3>(rows, elements, region.width, next_panel, out);
+      pack_group<kFormat, 3>(rows, ahead, elements, region.width, out);
     } else if (count > 4) {
-      pack_group<kFormat, 2>(rows, elements, region.width, next_panel, out);
+      pack_group<kFormat, 2>(rows, ahead, elements, region.width, out);
     } else {
-      pack_group<kFormat, 1>(rows, elements, region.width, next_panel, out);
+      pack_group<kFormat, 1>(rows, ahead, elements, region.width, out);
     }
   }
 }
 
-/// Words of up to 16 neighbouring rows: lanes of `first` from `from`, those of `second` from `from_second`, as if both
-/// pointed at lane 0. `next` is where the pairs' second elements are, in bytes; 0 = there are none.
+/// Where the first of a step's words is: that of its first element of the depth, and of the second where words are
+/// pairs; null = the depth ends before it.
+struct StepSource {
+  const char* first;
+  const char* second;
+
+  StepSource operator+(std::int64_t bytes) const {
+    return {first + bytes, second == nullptr ? nullptr : second + bytes};
+  }
+};
+
+/// Words of up to 16 neighbouring rows.
 template <Format kFormat>
-FLYOVER_AVX512_INLINE __m512i load_words(const char* from, __mmask16 first, const char* from_second, __mmask16 second,
-                                         std::int64_t next) {
+FLYOVER_AVX512_INLINE __m512i load_words(const StepSource& from, __mmask16 mask) {
   if constexpr (kFormat == Format::kF32) {
-    return _mm512_mask_loadu_epi32(_mm512_maskz_loadu_epi32(first, from), second, from_second);
+    return _mm512_maskz_loadu_epi32(mask, from.first);
   } else {
-    const __m512i even =
-        _mm512_cvtepu16_epi32(_mm256_mask_loadu_epi16(_mm256_maskz_loadu_epi16(first, from), second, from_second));
+    const __m512i even = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, from.first));
     if constexpr (kFormat == Format::kWidened) {
       return _mm512_slli_epi32(even, 16);
     }
-    if (next == 0) {
+    if (from.second == nullptr) {
       return even;
     }
-    const __m512i odd = _mm512_cvtepu16_epi32(
-        _mm256_mask_loadu_epi16(_mm256_maskz_loadu_epi16(first, from + next), second, from_second + next));
+    const __m512i odd = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, from.second));
     return _mm512_or_si512(even, _mm512_slli_epi32(odd, 16));
   }
 }
 
+/// The lanes `low` from one step and all the others from the next, as if both pointed at lane 0. Neither depth ends.
 template <Format kFormat>
-FLYOVER_AVX512_INLINE __m512i load_words(const char* from, __mmask16 mask, std::int64_t next) {
+FLYOVER_AVX512_INLINE __m512i load_words_of_two(const StepSource& step, __mmask16 low, const StepSource& next) {
+  const auto high = static_cast<__mmask16>(~low);
   if constexpr (kFormat == Format::kF32) {
-    return _mm512_maskz_loadu_epi32(mask, from);
+    return _mm512_mask_loadu_epi32(_mm512_maskz_loadu_epi32(low, step.first), high, next.first);
   } else {
-    const __m512i even = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, from));
+    const __m512i even =
+        _mm512_cvtepu16_epi32(_mm256_mask_loadu_epi16(_mm256_maskz_loadu_epi16(low, step.first), high, next.first));
     if constexpr (kFormat == Format::kWidened) {
       return _mm512_slli_epi32(even, 16);
     }
-    if (next == 0) {
-      return even;
-    }
-    const __m512i odd = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, from + next));
+    const __m512i odd =
+        _mm512_cvtepu16_epi32(_mm256_mask_loadu_epi16(_mm256_maskz_loadu_epi16(low, step.second), high, next.second));
     return _mm512_or_si512(even, _mm512_slli_epi32(odd, 16));
   }
 }
@@ -188,39 +197,42 @@ template <Format kFormat>
 FLYOVER_AVX512 void pack_dense_rows(const Source& source, const PanelRegion& region, std::uint32_t* panel) {
   constexpr int kElementBytes = kFormat == Format::kF32 ? 4 : 2;
   constexpr int kDepthPerStep = kFormat == Format::kPairs ? 2 : 1;
-  const std::int64_t next = source.stride * kElementBytes;
-  const std::int64_t per_step = next * kDepthPerStep;
-  const char* from = static_cast<const char*>(source.data) + region.step * per_step + region.row * kElementBytes;
+  const auto* const data = static_cast<const char*>(source.data) + region.row * kElementBytes;
+  const auto from = [&](std::int64_t step) {
+    const std::int64_t depth = (region.step + step) * kDepthPerStep;
+    StepSource words{data + source.line(depth) * kElementBytes, nullptr};
+    if (kDepthPerStep == 2 && depth + 1 < source.depth) {
+      words.second = data + source.line(depth + 1) * kElementBytes;
+    }
+    return words;
+  };
   const std::int64_t whole_steps = std::min(region.steps, source.depth / kDepthPerStep - region.step);
   std::int64_t step = 0;
   if (region.count == kPanelColumns) {
-    for (; step < whole_steps; ++step, from += per_step, panel += kPanelColumns) {
-      _mm512_storeu_si512(panel, load_words<kFormat>(from, 0xFFFF, next));
-      _mm512_storeu_si512(panel + kLanes, load_words<kFormat>(from + kLanes * kElementBytes, 0xFFFF, next));
+    for (; step < whole_steps; ++step, panel += kPanelColumns) {
+      const StepSource words = from(step);
+      _mm512_storeu_si512(panel, load_words<kFormat>(words, 0xFFFF));
+      _mm512_storeu_si512(panel + kLanes, load_words<kFormat>(words + kLanes * kElementBytes, 0xFFFF));
     }
   } else if (region.count == kPanelRows && region.width == kPanelRows) {
     // Four steps of 12 words are three vectors.
     for (; step + 4 <= whole_steps; step += 4, panel += 4 * kPanelRows) {
-      const char* second = from + per_step;
-      const char* third = second + per_step;
-      const char* fourth = third + per_step;
-      const auto words0 = load_words<kFormat>(from, 0x0FFF, second - 12 * kElementBytes, 0xF000, next);
-      const auto words1 =
-          load_words<kFormat>(second + 4 * kElementBytes, 0x00FF, third - 8 * kElementBytes, 0xFF00, next);
+      const StepSource second = from(step + 1), third = from(step + 2);
+      const auto words0 = load_words_of_two<kFormat>(from(step), 0x0FFF, second + -12 * kElementBytes);
+      const auto words1 = load_words_of_two<kFormat>(second + 4 * kElementBytes, 0x00FF, third + -8 * kElementBytes);
       const auto words2 =
-          load_words<kFormat>(third + 8 * kElementBytes, 0x000F, fourth - 4 * kElementBytes, 0xFFF0, next);
+          load_words_of_two<kFormat>(third + 8 * kElementBytes, 0x000F, from(step + 3) + -4 * kElementBytes);
       _mm512_storeu_si512(panel, words0);
       _mm512_storeu_si512(panel + kLanes, words1);
       _mm512_storeu_si512(panel + 2 * kLanes, words2);
-      from = fourth + per_step;
     }
   }
-  for (; step < region.steps; ++step, from += per_step, panel += region.width) {
+  for (; step < region.steps; ++step, panel += region.width) {
+    const StepSource words = from(step);
     for (int group = 0; group < region.count; group += kLanes) {
       const int count = std::min(kLanes, region.count - group);
       const auto mask = static_cast<__mmask16>((1u << count) - 1u);
-      _mm512_storeu_si512(panel + group,
-                          load_words<kFormat>(from + group * kElementBytes, mask, step < whole_steps ? next : 0));
+      _mm512_storeu_si512(panel + group, load_words<kFormat>(words + group * kElementBytes, mask));
     }
   }
 }

@@ -9,19 +9,20 @@ namespace {
 // neighbours in memory belong to different panels.
 constexpr std::int64_t kPackSteps = 32;
 
-Operand make_operand(const kernels::ConstView& view, const MicroKernel& kernel, int panel_rows,
+Operand make_operand(const kernels::ConstView& view, const Lines& lines, const MicroKernel& kernel, int panel_rows,
                      std::size_t panel_bytes) {
-  const bool depth_is_dense = view.stride(1) == 1 || view.size(1) <= 1;
-  return {{view.data, depth_is_dense ? view.stride(0) : view.stride(1), view.size(1), depth_is_dense},
+  const bool in_order = lines.numbers == nullptr;
+  const bool depth_is_dense = in_order ? view.stride(1) == 1 || view.size(1) <= 1 : lines.are_rows;
+  return {{view.data, depth_is_dense ? view.stride(0) : view.stride(1), view.size(0), view.size(1), depth_is_dense,
+           lines.numbers},
           depth_is_dense ? kernel.pack_dense_depth : kernel.pack_dense_rows,
-          view.size(0),
           panel_rows,
           panel_bytes};
 }
 
 /// Rows of a panel that exist.
 int rows_in_panel(const Operand& operand, std::int64_t panel) {
-  return static_cast<int>(std::min<std::int64_t>(operand.panel_rows, operand.rows - panel * operand.panel_rows));
+  return static_cast<int>(std::min<std::int64_t>(operand.panel_rows, operand.source.rows - panel * operand.panel_rows));
 }
 
 void pack_panels(const Product& product, const Operand& operand, bool full_width, std::int64_t block,
@@ -43,9 +44,10 @@ void pack_panels(const Product& product, const Operand& operand, bool full_width
 
 }  // namespace
 
-Product make_product(const kernels::MatMul& arguments, const MicroKernel& kernel, const DepthBlocks& depth) {
-  return {arguments, kernel, depth, make_operand(arguments.a, kernel, kernel.panel_rows, depth.a_panel_bytes),
-          make_operand(arguments.b, kernel, kernel.panel_columns, depth.b_panel_bytes)};
+Product make_product(const kernels::MatMul& arguments, const MicroKernel& kernel, const DepthBlocks& depth,
+                     const Lines& a_lines, const Lines& b_lines) {
+  return {arguments, kernel, depth, make_operand(arguments.a, a_lines, kernel, kernel.panel_rows, depth.a_panel_bytes),
+          make_operand(arguments.b, b_lines, kernel, kernel.panel_columns, depth.b_panel_bytes)};
 }
 
 void pack_panels_of_a(const Product& product, std::int64_t block, std::int64_t first, std::int64_t last,
@@ -62,14 +64,14 @@ Prefetcher prefetch_panels(const Product& product, const Operand& operand, std::
                            std::int64_t last, std::int64_t calls) {
   const auto width = static_cast<std::int64_t>(kernels::size_of(product.arguments.a.dtype));
   const std::int64_t row = first * operand.panel_rows;
-  const std::int64_t rows = std::min(last * operand.panel_rows, operand.rows) - row;
+  const std::int64_t rows = std::min(last * operand.panel_rows, operand.source.rows) - row;
   const std::int64_t block_depth = product.depth.block_steps * product.kernel.depth_per_step;
   const std::int64_t depth = block * block_depth;
   const std::int64_t depths = std::min(block_depth, operand.source.depth - depth);
-  const bool dense = operand.source.depth_is_dense;
-  const std::int64_t offset = dense ? row * operand.source.stride + depth : depth * operand.source.stride + row;
-  return {static_cast<const std::byte*>(operand.source.data) + offset * width, operand.source.stride * width,
-          dense ? rows : depths, (dense ? depths : rows) * width, calls};
+  const Source& source = operand.source;
+  const std::int64_t first_line = source.depth_is_dense ? row : depth, within = source.depth_is_dense ? depth : row;
+  return {static_cast<const std::byte*>(source.data) + within * width, source.stride * width, source.lines, first_line,
+          source.depth_is_dense ? rows : depths, (source.depth_is_dense ? depths : rows) * width, calls};
 }
 
 void multiply_slab(const Product& product, const Item& item, const Slab& slab, Prefetcher& prefetcher) {

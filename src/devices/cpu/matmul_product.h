@@ -16,7 +16,6 @@ namespace flyover::devices::cpu::matmul {
 struct Operand {
   Source source;
   Pack pack;
-  std::int64_t rows;
   int panel_rows;
   std::size_t panel_bytes;
 };
@@ -29,7 +28,15 @@ struct Product {
   Operand b;
 };
 
-Product make_product(const kernels::MatMul& arguments, const MicroKernel& kernel, const DepthBlocks& depth);
+/// Which rows or depth indices of memory are those of an operand; null = they are in order.
+struct Lines {
+  const std::int32_t* numbers = nullptr;
+  bool are_rows = false;  ///< rather than depth indices
+};
+
+/// Where lines are given, the operand's view has the shape of the product and begins with line 0 of memory.
+Product make_product(const kernels::MatMul& arguments, const MicroKernel& kernel, const DepthBlocks& depth,
+                     const Lines& a_lines = {}, const Lines& b_lines = {});
 
 /// Packs panels [first, last) of block `block` of the depth, one after the other from `panels` on. The last panel of a
 /// is as wide as it has rows; those of b all have the full width.

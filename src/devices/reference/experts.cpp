@@ -67,13 +67,29 @@ std::pair<std::int64_t, std::int64_t> rows_of_group(std::string_view kernel, con
   return {begin, end};
 }
 
+/// The rows of a matrix as doubles, row-major: all in order, or those that `rows` names.
+std::vector<double> chosen_rows(std::string_view kernel, const kernels::ConstView& view,
+                                const std::optional<kernels::ConstView>& rows) {
+  std::vector<double> all = to_doubles(view);
+  if (!rows.has_value()) {
+    return all;
+  }
+  std::vector<double> values;
+  const std::int64_t width = view.size(1);
+  for (const std::int32_t row : integers(*rows)) {
+    base::check(row >= 0 && row < view.size(0), "{}: row {} of a table with {} rows", kernel, row, view.size(0));
+    values.insert(values.end(), all.begin() + row * width, all.begin() + (row + 1) * width);
+  }
+  return values;
+}
+
 void grouped_matmul(const kernels::GroupedMatMul& kernel, const LaunchContext&) {
   const std::int64_t columns = kernel.b.size(1), depth = kernel.b.size(2);
   const Input b(kernel.b);
-  const std::vector<double> a = to_doubles(kernel.a);  // [rows, depth]
+  const std::vector<double> a = chosen_rows(kernel.kName, kernel.a, kernel.a_rows);  // [rows, depth]
   const Output c(kernel.c);
   for (std::int64_t group = 0; group < kernel.b.size(0); ++group) {
-    const auto [begin, end] = rows_of_group(kernel.kName, kernel.offsets, group, kernel.a.size(0));
+    const auto [begin, end] = rows_of_group(kernel.kName, kernel.offsets, group, kernel.c.size(0));
     for (std::int64_t i = begin; i < end; ++i) {
       for (std::int64_t j = 0; j < columns; ++j) {
         double sum = 0;
@@ -88,11 +104,11 @@ void grouped_matmul(const kernels::GroupedMatMul& kernel, const LaunchContext&) 
 
 void grouped_weight_gradient(const kernels::GroupedWeightGradient& kernel, const LaunchContext&) {
   const std::int64_t out = kernel.a.size(1), in = kernel.b.size(1);
-  const std::vector<double> a = to_doubles(kernel.a);  // [rows, out]
-  const std::vector<double> b = to_doubles(kernel.b);  // [rows, in]
+  const std::vector<double> a = chosen_rows(kernel.kName, kernel.a, kernel.a_rows);  // [rows, out]
+  const std::vector<double> b = chosen_rows(kernel.kName, kernel.b, kernel.b_rows);  // [rows, in]
   const Output c(kernel.c);
   for (std::int64_t group = 0; group < kernel.c.size(0); ++group) {
-    const auto [begin, end] = rows_of_group(kernel.kName, kernel.offsets, group, kernel.a.size(0));
+    const auto [begin, end] = rows_of_group(kernel.kName, kernel.offsets, group, kernel.rows());
     for (std::int64_t i = 0; i < out && begin < end; ++i) {
       for (std::int64_t j = 0; j < in; ++j) {
         double sum = 0;

@@ -1,6 +1,7 @@
 // Cases of the kernels of kernels/experts.h.
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <utility>
 
 #include "devices/support/kernel_cases.h"
@@ -50,6 +51,24 @@ View make_matrices(OperandMaker& make, DType dtype, std::int64_t groups, std::in
   return view;
 }
 
+/// A matrix of which a kernel takes `rows` rows, and which ones: all in order, or any of a table, some of them often.
+struct ChosenRows {
+  View table;
+  std::optional<kernels::ConstView> rows;
+};
+
+ChosenRows make_rows(OperandMaker& make, DType dtype, std::int64_t rows, std::int64_t width) {
+  if (make.coin()) {
+    return {make.random(dtype, {rows, width}, Layout::kGaps), std::nullopt};
+  }
+  const std::int64_t table_rows = make.size(60);
+  const View chosen = make.blank(DType::kI32, {rows});
+  for (std::int64_t i = 0; i < rows; ++i) {
+    set_element(chosen, i, static_cast<double>(make.below(table_rows)));
+  }
+  return {make.random(dtype, {table_rows, width}, Layout::kGaps), chosen};
+}
+
 }  // namespace
 
 Magnitudes make_case(OperandMaker& make, DType, kernels::ExpertSort& kernel) {
@@ -96,7 +115,9 @@ Magnitudes make_case(OperandMaker& make, DType dtype, kernels::GroupedMatMul& ke
   const std::int64_t groups = make.size(is_wide(make) ? 3 : 12);
   const std::int64_t depth = make.number() == 2 ? 0 : is_large(make) ? 1600 + make.below(20) : make.size(90);
   const DType result = dtype == DType::kF64 ? dtype : make.one_of({dtype, dtype, DType::kF32, DType::kBf16});
-  kernel.a = make.random(dtype, {rows, depth}, Layout::kGaps);
+  const ChosenRows a = make_rows(make, dtype, rows, depth);
+  kernel.a = a.table;
+  kernel.a_rows = a.rows;
   kernel.b = make_matrices(make, dtype, groups, columns, depth);
   kernel.offsets = make_offsets(make, groups, rows);
   kernel.accumulate = make.number() > 2 && make.coin();
@@ -110,8 +131,11 @@ Magnitudes make_case(OperandMaker& make, DType dtype, kernels::GroupedWeightGrad
   const std::int64_t rows = is_large(make) ? 1600 + make.below(200) : make.count(make.coin() ? 40 : 300);
   const std::int64_t out = is_wide(make) ? 600 + make.below(50) : make.size(70), in = make.size(70);
   const std::int64_t groups = make.size(is_wide(make) ? 3 : 12);
-  kernel.a = make.random(dtype, {rows, out}, Layout::kGaps);
-  kernel.b = make.random(dtype, {rows, in}, Layout::kGaps);
+  const ChosenRows a = make_rows(make, dtype, rows, out), b = make_rows(make, dtype, rows, in);
+  kernel.a = a.table;
+  kernel.a_rows = a.rows;
+  kernel.b = b.table;
+  kernel.b_rows = b.rows;
   kernel.offsets = make_offsets(make, groups, rows);
   kernel.c = make.random(kernels::statistics_dtype(dtype), {groups, out, in}, Layout::kGaps);
   return {{"c", std::sqrt(static_cast<double>(rows)) + 1.0}};

@@ -1,4 +1,5 @@
 // The contract of the grouped products (kernels/experts.h) to the bit, against MatMul on each group alone.
+#include <optional>
 #include <utility>
 
 #include <gtest/gtest.h>
@@ -162,6 +163,71 @@ TEST(GroupedWeightGradient, OfManyRowsHasTheBitsOfMatMul) {
         first += count;
       }
       EXPECT_TRUE(c.contents() == expected.contents());
+      return c.contents();
+    });
+  }
+}
+
+// Rows that a list names give the bits of the same rows copied together; the list may name one often.
+TEST(GroupedMatMul, ChosenRowsHaveTheBitsOfTheirCopies) {
+  for (const Case& one : cases()) {
+    const auto groups = static_cast<std::int64_t>(one.sizes.size());
+    const std::int64_t rows = rows_of(one), columns = one.columns, depth = one.depth, table_rows = 1 + rows / 3;
+    const TestTensor offsets = offsets_of(one.sizes);
+    TestTensor chosen(DType::kI32, {rows});
+    for (std::int64_t i = 0; i < rows; ++i) {
+      chosen.set(i, static_cast<double>((i * 7 + i / 5) % table_rows));
+    }
+    for (const DType dtype : {DType::kF32, DType::kBf16}) {
+      TestTensor table(dtype, {table_rows, depth}, 3), other_table(dtype, {table_rows, columns}, 2);
+      TestTensor other(dtype, {rows, columns}, 1);
+      TestTensor stack(dtype, {groups, one.transposed ? depth : columns, one.transposed ? columns : depth}, 5);
+      table.randomise(1);
+      stack.randomise(2);
+      other_table.randomise(3);
+      other.randomise(4);
+      const View b = one.transposed ? swap_last_axes(stack) : stack.view();
+      for_each_configuration([&](const Configuration& configuration) {
+        const TestTensor copies(dtype, {rows, depth}), other_copies(dtype, {rows, columns});
+        configuration.run(kernels::GatherRows{table, chosen, copies});
+        configuration.run(kernels::GatherRows{other_table, chosen, other_copies});
+        const TestTensor c(dtype, {rows, columns}), expected(dtype, {rows, columns});
+        kernels::GroupedMatMul product{table, b, offsets, c};
+        product.a_rows = chosen;
+        configuration.run(product);
+        configuration.run(kernels::GroupedMatMul{copies, b, offsets, expected});
+        EXPECT_TRUE(c.contents() == expected.contents()) << kernels::to_string(ConstView(table));
+        const TestTensor gradient(DType::kF32, {groups, columns, depth}), copied(DType::kF32, {groups, columns, depth});
+        for (const auto& [a_is_chosen, b_is_chosen] : {std::pair{true, false}, {false, true}, {true, true}}) {
+          kernels::GroupedWeightGradient sum{a_is_chosen ? other_table : other, b_is_chosen ? table : copies, offsets,
+                                             gradient};
+          sum.a_rows = a_is_chosen ? std::optional<ConstView>(chosen) : std::nullopt;
+          sum.b_rows = b_is_chosen ? std::optional<ConstView>(chosen) : std::nullopt;
+          configuration.run(sum);
+          configuration.run(
+              kernels::GroupedWeightGradient{a_is_chosen ? other_copies : other, copies, offsets, copied});
+          EXPECT_TRUE(gradient.contents() == copied.contents()) << kernels::to_string(ConstView(table));
+        }
+        return gradient.contents();
+      });
+    }
+    ASSERT_FALSE(::testing::Test::HasFailure());
+  }
+}
+
+TEST(GroupedMatMul, RowsThatTheTableLacksAreABug) {
+  const TestTensor offsets = offsets_of({2}), table(DType::kF32, {3, 4}), b(DType::kF32, {1, 5, 4}),
+                   c(DType::kF32, {2, 5}), gradient(DType::kF32, {1, 5, 4});
+  for (const double row : {-1.0, 3.0}) {
+    TestTensor chosen(DType::kI32, {2});
+    chosen.set(1, row);
+    for_each_configuration([&](const Configuration& configuration) {
+      kernels::GroupedMatMul product{table, b, offsets, c};
+      product.a_rows = chosen;
+      EXPECT_THROW(configuration.run(product), base::InternalError);
+      kernels::GroupedWeightGradient sum{c, table, offsets, gradient};
+      sum.b_rows = chosen;
+      EXPECT_THROW(configuration.run(sum), base::InternalError);
       return c.contents();
     });
   }
