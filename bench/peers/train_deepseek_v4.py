@@ -3,8 +3,9 @@
 
 The shape is the one that `flyover bench train --shape v4-small` names: its configuration comes from the program. A step
 is forward, loss, backward, clipping and AdamW over all parameters, in bf16 (transformers: autocast over float32 weights
-and AdamW state, the fastest of its ways to compute experts). Steps of transformers may be smaller, since they take
-minutes: the optimizer's share of them is then measured on its own and counted as often as in a step of full size.
+and AdamW state, the fastest of its ways to compute experts and of one or two sequences at a time; Flyover: a
+micro-batch as a run may have it). Passes of transformers take seconds: some of them, and an update measured on its own,
+are counted as often as in a step of full size.
 Prints one JSON object. Without PyTorch it says so and ends with exit code 0.
 """
 
@@ -27,7 +28,8 @@ except ImportError as error:
 def measure_flyover(arguments):
     command = [arguments.flyover, "bench", "train", "--shape", "v4-small", "--dtype", "bf16", "--json",
                "--sequence-length", str(arguments.sequence_length), "--step-tokens", str(arguments.tokens_per_step),
-               "--steps", "1", "--threads", str(arguments.threads)]
+               "--micro-batch-tokens", str(arguments.micro_batch_tokens), "--steps", "1",
+               "--threads", str(arguments.threads)]
     report = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return report["train.v4-small.bf16"]
 
@@ -35,17 +37,17 @@ def measure_flyover(arguments):
 class Peer:
     """The same model in transformers."""
 
-    def __init__(self, config, experts, arguments):
+    def __init__(self, config, experts, sequences, arguments):
         torch.manual_seed(1)
         self.arguments = arguments
         self.config = DeepseekV4Config.from_dict(config)
         self.config._experts_implementation = experts
         self.model = DeepseekV4ForCausalLM(self.config).float().train()
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, fused=True)
-        self.tokens = torch.randint(0, config["vocab_size"], (1, arguments.sequence_length))
+        self.tokens = torch.randint(0, config["vocab_size"], (sequences, arguments.sequence_length))
 
     def pass_seconds(self):
-        """Forward and backward of one sequence."""
+        """Forward and backward of the sequences that are computed at a time."""
         start = time.perf_counter()
         with torch.autocast("cpu", torch.bfloat16):
             loss = self.model(input_ids=self.tokens, labels=self.tokens, use_cache=False).loss
@@ -61,46 +63,48 @@ class Peer:
 
     def tokens_per_second(self):
         passes = [self.pass_seconds() for _ in range(self.arguments.passes)]
-        sequences = self.arguments.tokens_per_step // self.arguments.sequence_length
-        step = sequences * min(passes) + self.update_seconds()
-        return sequences * self.arguments.sequence_length / step
+        count = self.arguments.tokens_per_step // self.tokens.numel()
+        step = count * min(passes) + self.update_seconds()
+        return count * self.tokens.numel() / step
 
 
 def fastest_peer(config, arguments):
-    """transformers' way to compute experts that needs the least time, each tried once. (Its third one, batched_mm, copies
-    an expert's weights for every token: more than 24 GB at this size.)"""
+    """transformers' way to compute experts, and number of sequences at a time, that needs the least time for a sequence,
+    each tried once. (Its third way, batched_mm, copies an expert's weights for every token: more than 24 GB at this
+    size.)"""
     best, best_seconds, tried = None, float("inf"), {}
-    for experts in ["grouped_mm", "eager"]:
+    for experts, sequences in [("grouped_mm", 1), ("grouped_mm", 2), ("eager", 1)]:
+        name = f"{experts}, {sequences} at a time"
         try:
-            peer = Peer(config, experts, arguments)
+            peer = Peer(config, experts, sequences, arguments)
             peer.pass_seconds()
             peer.update_seconds()
-            tried[experts] = round(peer.pass_seconds(), 2)
+            tried[name] = round(peer.pass_seconds() / sequences, 2)
         except Exception as error:  # what a version cannot do on this machine
-            tried[experts] = f"{type(error).__name__}: {str(error)[:200]}"
+            tried[name] = f"{type(error).__name__}: {str(error)[:200]}"
             continue
-        if tried[experts] < best_seconds:
-            best, best_seconds = peer, tried[experts]
+        if tried[name] < best_seconds:
+            best, best_seconds = peer, tried[name]
     return best, tried
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--flyover", default=str(pathlib.Path(__file__).parents[2] / "build/release/bin/flyover"))
-    for name, default in dict(sequence_length=1024, tokens_per_step=32768, threads=2, passes=2, rounds=2).items():
+    defaults = dict(sequence_length=1024, tokens_per_step=32768, micro_batch_tokens=8192, threads=2, passes=2, rounds=2)
+    for name, default in defaults.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default, help=f"default {default}")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    ours = [measure_flyover(arguments)]
-    peer, tried = fastest_peer(ours[0]["config"], arguments)
-    theirs = []
+    peer, tried = fastest_peer(measure_flyover(arguments)["config"], arguments)
+    ours, theirs = [], []
     for _ in range(arguments.rounds):
         theirs.append(peer.tokens_per_second())
         ours.append(measure_flyover(arguments))
     best = max(result["tokens_per_second"] for result in ours)
     print(json.dumps({
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
-        "seconds_for_a_sequence_by_expert_implementation": tried,
+        "seconds_for_a_sequence": tried,
         "flyover_tokens_per_second": [round(result["tokens_per_second"]) for result in ours],
         "flyover_mfu": [round(result["mfu"], 3) for result in ours],
         "transformers_tokens_per_second": [round(value, 1) for value in theirs],
