@@ -101,9 +101,8 @@ void GroupedWeightGradient::check() const {
   check_indices(kName, "offsets", offsets, {c.size(0) + 1});
 }
 Cost GroupedWeightGradient::cost() const {
-  return {2 * rows() * a.size(1) * b.size(1),
-          row_bytes(a, a_rows, rows()) + row_bytes(b, b_rows, rows()) +
-              static_cast<std::int64_t>(offsets.bytes() + 2 * c.bytes())};
+  return {2 * rows() * a.size(1) * b.size(1), row_bytes(a, a_rows, rows()) + row_bytes(b, b_rows, rows()) +
+                                                  static_cast<std::int64_t>(offsets.bytes() + 2 * c.bytes())};
 }
 
 }  // namespace flyover::kernels

@@ -60,14 +60,14 @@ struct GroupedMatMul {
 };
 
 /// c[g, i, j] += sum over the rows r of group g of a[r, i] * b[r, j]: the weight gradient of GroupedMatMul with a its
-/// output's gradient and b its input. With a_rows, row a_rows[r] of a stands for row r, and b_rows is the same for b. The
-/// rows of a group are consumed in an order fixed by their number. A group without rows leaves its matrix as it is.
+/// output's gradient and b its input. With a_rows, row a_rows[r] of a stands for row r, and b_rows is the same for b.
+/// The rows of a group are consumed in an order fixed by their number. A group without rows leaves its matrix as it is.
 struct GroupedWeightGradient {
   static constexpr std::string_view kName = "grouped_weight_gradient";
-  ConstView a;        ///< [rows, out] bf16 | f32; last axis dense; with a_rows [any, out]
-  ConstView b;        ///< [rows, in] as a; last axis dense; with b_rows [any, in]
-  ConstView offsets;  ///< [groups + 1] i32
-  View c;             ///< [groups, out, in] f32
+  ConstView a;                                     ///< [rows, out] bf16 | f32; last axis dense; with a_rows [any, out]
+  ConstView b;                                     ///< [rows, in] as a; last axis dense; with b_rows [any, in]
+  ConstView offsets;                               ///< [groups + 1] i32
+  View c;                                          ///< [groups, out, in] f32
   std::optional<ConstView> a_rows = std::nullopt;  ///< [rows] i32
   std::optional<ConstView> b_rows = std::nullopt;  ///< [rows] i32
   static constexpr auto fields = [](auto&& visit) {

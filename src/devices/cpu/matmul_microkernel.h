@@ -15,8 +15,8 @@ namespace flyover::devices::cpu::matmul {
 /// Most rows of `a` in a panel, over all instruction sets.
 inline constexpr int kMaximumPanelRows = 12;
 
-/// An operand as packing reads it: lines of neighbouring elements that lie `stride` apart. A line is a row of the operand
-/// with `depth_is_dense`, otherwise a depth index.
+/// An operand as packing reads it: lines of neighbouring elements that lie `stride` apart. A line is a row of the
+/// operand with `depth_is_dense`, otherwise a depth index.
 struct Source {
   const void* data;
   std::int64_t stride;  ///< in elements

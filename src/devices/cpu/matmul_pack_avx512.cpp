@@ -59,8 +59,8 @@ FLYOVER_AVX512_INLINE std::uint32_t* store_word(std::uint32_t* out, int width, _
   return out + width;
 }
 
-/// 4 * kQuads rows at most, of which the pointers beyond the last one repeat it. Meanwhile asks for the rows `ahead`: the
-/// hardware does not foresee so many short rows. Source words are 32 bits wide: one f32 or two bf16.
+/// 4 * kQuads rows at most, of which the pointers beyond the last one repeat it. Meanwhile asks for the rows `ahead`:
+/// the hardware does not foresee so many short rows. Source words are 32 bits wide: one f32 or two bf16.
 template <Format kFormat, int kQuads>
 FLYOVER_AVX512 void pack_group(const char* const (&rows)[kLanes], const char* const (&ahead)[kLanes],
                                std::int64_t elements, int width, std::uint32_t* out) {

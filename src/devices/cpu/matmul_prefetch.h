@@ -7,15 +7,19 @@
 
 namespace flyover::devices::cpu::matmul {
 
-/// Walks over a region of an operand: `runs` runs of `run_bytes` bytes, in its lines from `first` on. Line i lies i times
-/// `pitch` bytes behind `begin`, or lines[i] times where there are `lines`.
+/// Walks over a region of an operand: `runs` runs of `run_bytes` bytes, in its lines from `first` on. Line i lies i
+/// times `pitch` bytes behind `begin`, or lines[i] times where there are `lines`.
 class Prefetcher {
  public:
   Prefetcher() = default;
   /// The region is asked for in `calls` calls of advance().
   Prefetcher(const std::byte* begin, std::int64_t pitch, const std::int32_t* lines, std::int64_t first,
              std::int64_t runs, std::int64_t run_bytes, std::int64_t calls)
-      : begin_(begin), pitch_(pitch), lines_(lines), line_(first), runs_(run_bytes > 0 ? runs : 0),
+      : begin_(begin),
+        pitch_(pitch),
+        lines_(lines),
+        line_(first),
+        runs_(run_bytes > 0 ? runs : 0),
         run_bytes_(run_bytes) {
     const std::int64_t cache_lines = runs_ * (run_bytes / kCacheLine + 1);
     per_call_ = cache_lines / std::max<std::int64_t>(calls, 1) + 1;

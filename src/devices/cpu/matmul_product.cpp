@@ -70,8 +70,13 @@ Prefetcher prefetch_panels(const Product& product, const Operand& operand, std::
   const std::int64_t depths = std::min(block_depth, operand.source.depth - depth);
   const Source& source = operand.source;
   const std::int64_t first_line = source.depth_is_dense ? row : depth, within = source.depth_is_dense ? depth : row;
-  return {static_cast<const std::byte*>(source.data) + within * width, source.stride * width, source.lines, first_line,
-          source.depth_is_dense ? rows : depths, (source.depth_is_dense ? depths : rows) * width, calls};
+  return {static_cast<const std::byte*>(source.data) + within * width,
+          source.stride * width,
+          source.lines,
+          first_line,
+          source.depth_is_dense ? rows : depths,
+          (source.depth_is_dense ? depths : rows) * width,
+          calls};
 }
 
 void multiply_slab(const Product& product, const Item& item, const Slab& slab, Prefetcher& prefetcher) {
