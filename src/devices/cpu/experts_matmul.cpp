@@ -5,7 +5,6 @@
 #include <new>
 #include <optional>
 #include <span>
-#include <utility>
 
 #include "base/error.h"
 #include "base/threads.h"
@@ -237,12 +236,12 @@ WorkItem work_item(const Kernel& arguments, const MicroKernel& kernel, std::span
   const auto after = std::upper_bound(tasks.begin(), tasks.end(), index,
                                       [](std::int64_t wanted, const Task& task) { return wanted < task.first_item; });
   const Task& task = *(after - 1);
-  Product product = product_of(arguments, kernel, task);
+  const Product product = product_of(arguments, kernel, task);
   const std::int64_t row = (index - task.first_item) % task.row_blocks;
   const std::int64_t column = (index - task.first_item) / task.row_blocks;
   const std::int64_t row_panels = divide_up(product.a.source.rows, kernel.panel_rows);
   const std::int64_t column_panels = divide_up(product.b.source.rows, kernel.panel_columns);
-  WorkItem work{std::move(product),
+  WorkItem work{product,
                 {block_begin(row, task.row_blocks, row_panels), block_begin(row + 1, task.row_blocks, row_panels),
                  block_begin(column, task.column_blocks, column_panels),
                  block_begin(column + 1, task.column_blocks, column_panels)},
