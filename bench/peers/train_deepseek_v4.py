@@ -6,11 +6,14 @@ is forward, loss, backward, clipping and AdamW over all parameters, in bf16 (tra
 and AdamW state, the fastest of its ways to compute experts and of one or two sequences at a time; Flyover: a
 micro-batch as a run may have it). Passes of transformers take seconds: some of them, and an update measured on its own,
 are counted as often as in a step of full size.
+The C library hands large blocks back to the system and asks for them again, which costs transformers up to half of its
+time, a different share in each pass: unless --allocator default is given, it is told to keep them.
 Prints one JSON object. Without PyTorch it says so and ends with exit code 0.
 """
 
 import argparse
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -25,12 +28,17 @@ except ImportError as error:
     sys.exit(0)
 
 
+# The allocator reads these when the process starts.
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(8 << 30)}
+
+
 def measure_flyover(arguments):
     command = [arguments.flyover, "bench", "train", "--shape", "v4-small", "--dtype", "bf16", "--json",
                "--sequence-length", str(arguments.sequence_length), "--step-tokens", str(arguments.tokens_per_step),
                "--micro-batch-tokens", str(arguments.micro_batch_tokens), "--steps", "1",
                "--threads", str(arguments.threads)]
-    report = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    environment = {name: value for name, value in os.environ.items() if name not in KEEP_MEMORY}
+    report = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
     return report["train.v4-small.bf16"]
 
 
@@ -94,7 +102,10 @@ def main():
     defaults = dict(sequence_length=1024, tokens_per_step=32768, micro_batch_tokens=8192, threads=2, passes=2, rounds=2)
     for name, default in defaults.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default, help=f"default {default}")
+    parser.add_argument("--allocator", choices=["keeps", "default"], default="keeps", help="default keeps")
     arguments = parser.parse_args()
+    if arguments.allocator == "keeps" and any(os.environ.get(name) != value for name, value in KEEP_MEMORY.items()):
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **KEEP_MEMORY})
     torch.set_num_threads(arguments.threads)
     peer, tried = fastest_peer(measure_flyover(arguments)["config"], arguments)
     ours, theirs = [], []
@@ -104,6 +115,7 @@ def main():
     best = max(result["tokens_per_second"] for result in ours)
     print(json.dumps({
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+        "allocator": arguments.allocator,
         "seconds_for_a_sequence": tried,
         "flyover_tokens_per_second": [round(result["tokens_per_second"]) for result in ours],
         "flyover_mfu": [round(result["mfu"], 3) for result in ours],

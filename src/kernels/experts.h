@@ -57,6 +57,8 @@ struct GroupedMatMul {
   };
   void check() const;
   Cost cost() const;
+  /// Rows of the result, those of no group included.
+  std::int64_t rows() const { return c.size(0); }
 };
 
 /// c[g, i, j] += sum over the rows r of group g of a[r, i] * b[r, j]: the weight gradient of GroupedMatMul with a its
@@ -77,7 +79,7 @@ struct GroupedWeightGradient {
   };
   void check() const;
   Cost cost() const;
-  /// Rows that are summed over, those of all groups and of none.
+  /// Rows that are summed over, and those that belong to no group.
   std::int64_t rows() const { return a_rows.has_value() ? a_rows->size(0) : a.size(0); }
 };
 

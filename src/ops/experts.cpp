@@ -1,5 +1,6 @@
 #include "ops/experts.h"
 
+#include <optional>
 #include <utility>
 
 namespace flyover::ops {
@@ -60,40 +61,31 @@ class DispatchWeights final : public autograd::Operation {
   ExpertOrder order_;
 };
 
-kernels::ConstView transpose_matrices(kernels::ConstView view) {
-  std::swap(view.shape[1], view.shape[2]);
-  std::swap(view.strides[1], view.strides[2]);
-  return view;
-}
-
-class DispatchLinear final : public autograd::Operation {
+/// A product of each pair with its expert's matrix. The rows of tokens are read by number: those of the input where
+/// pairs begin, those of the output's gradient where their results are added up.
+class ExpertLinear : public autograd::Operation {
  public:
-  DispatchLinear(Saved x, ParameterId weight, ExpertOrder order)
+  ExpertLinear(Saved x, ParameterId weight, ExpertOrder order)
       : x_(std::move(x)), weight_(weight), order_(std::move(order)) {}
-  std::string_view name() const override { return "dispatch_linear"; }
 
-  // dx = the sum of dy W over a token's pairs
-  void backward_inputs(BackwardPass& pass) override {
-    if (pass.needs(0)) {
-      const Tensor dy = pass.output_gradient();
-      const Tensor& weight = pass.parameter(weight_).value;
-      const Tensor rows = pass.stream().empty({dy.size(0), weight.size(2)}, dy.dtype());
-      pass.stream().launch(kernels::GroupedMatMul{dy.view(), transpose_matrices(weight.const_view()),
-                                                  order_.offsets.view(), rows.view()});
-      const auto dx = pass.input_gradient(0);
-      const tensor::PartScope scope(pass.stream(), tensor::Part::kRouting);
-      pass.stream().launch(kernels::GatherSum{rows.view(), order_.row_of_pair.view(), dx.view, dx.accumulate});
-    }
+ protected:
+  const ExpertOrder& order() const { return order_; }
+
+  /// The matrices of the experts, each transposed: [experts, in, out].
+  kernels::ConstView transposed_weight(BackwardPass& pass) const {
+    kernels::ConstView view = pass.parameter(weight_).value.const_view();
+    std::swap(view.shape[1], view.shape[2]);
+    std::swap(view.strides[1], view.strides[2]);
+    return view;
   }
 
   // dW += dy' x
-  void backward_weights(BackwardPass& pass) override {
+  void add_weight_gradient(BackwardPass& pass, std::optional<kernels::ConstView> dy_rows,
+                           std::optional<kernels::ConstView> x_rows) {
     if (const Tensor& gradient = pass.parameter(weight_).gradient; gradient.defined()) {
       const Tensor x = pass.get(x_);
-      kernels::GroupedWeightGradient kernel{pass.output_gradient().view(), x.view(), order_.offsets.view(),
-                                            gradient.view()};
-      kernel.b_rows = order_.token_of_row.const_view();
-      pass.stream().launch(kernel);
+      pass.stream().launch(kernels::GroupedWeightGradient{pass.output_gradient().view(), x.view(),
+                                                          order_.offsets.view(), gradient.view(), dy_rows, x_rows});
     }
   }
 
@@ -103,39 +95,47 @@ class DispatchLinear final : public autograd::Operation {
   ExpertOrder order_;
 };
 
-class CombineLinear final : public autograd::Operation {
+class DispatchLinear final : public ExpertLinear {
  public:
-  CombineLinear(Saved x, ParameterId weight, ExpertOrder order)
-      : x_(std::move(x)), weight_(weight), order_(std::move(order)) {}
+  using ExpertLinear::ExpertLinear;
+  std::string_view name() const override { return "dispatch_linear"; }
+
+  // dx = the sum of dy W over a token's pairs
+  void backward_inputs(BackwardPass& pass) override {
+    if (pass.needs(0)) {
+      const Tensor& dy = pass.output_gradient();
+      const kernels::ConstView weight = transposed_weight(pass);
+      const Tensor rows = pass.stream().empty({dy.size(0), weight.size(1)}, dy.dtype());
+      pass.stream().launch(kernels::GroupedMatMul{dy.view(), weight, order().offsets.view(), rows.view()});
+      const auto dx = pass.input_gradient(0);
+      const tensor::PartScope scope(pass.stream(), tensor::Part::kRouting);
+      pass.stream().launch(kernels::GatherSum{rows.view(), order().row_of_pair.view(), dx.view, dx.accumulate});
+    }
+  }
+
+  void backward_weights(BackwardPass& pass) override {
+    add_weight_gradient(pass, std::nullopt, order().token_of_row.const_view());
+  }
+};
+
+class CombineLinear final : public ExpertLinear {
+ public:
+  using ExpertLinear::ExpertLinear;
   std::string_view name() const override { return "combine_linear"; }
 
   // dx = dy W, dy that of the pair's token
   void backward_inputs(BackwardPass& pass) override {
     if (pass.needs(0)) {
       const auto dx = pass.input_gradient(0);
-      kernels::GroupedMatMul kernel{pass.output_gradient().view(),
-                                    transpose_matrices(pass.parameter(weight_).value.const_view()),
-                                    order_.offsets.view(), dx.view, dx.accumulate};
-      kernel.a_rows = order_.token_of_row.const_view();
-      pass.stream().launch(kernel);
+      pass.stream().launch(kernels::GroupedMatMul{pass.output_gradient().view(), transposed_weight(pass),
+                                                  order().offsets.view(), dx.view, dx.accumulate,
+                                                  order().token_of_row.const_view()});
     }
   }
 
-  // dW += dy' x
   void backward_weights(BackwardPass& pass) override {
-    if (const Tensor& gradient = pass.parameter(weight_).gradient; gradient.defined()) {
-      const Tensor x = pass.get(x_);
-      kernels::GroupedWeightGradient kernel{pass.output_gradient().view(), x.view(), order_.offsets.view(),
-                                            gradient.view()};
-      kernel.a_rows = order_.token_of_row.const_view();
-      pass.stream().launch(kernel);
-    }
+    add_weight_gradient(pass, order().token_of_row.const_view(), std::nullopt);
   }
-
- private:
-  Saved x_;
-  ParameterId weight_;
-  ExpertOrder order_;
 };
 
 }  // namespace
@@ -191,9 +191,8 @@ Variable dispatch_weights(Tape& tape, const Variable& weights, const ExpertOrder
 Variable dispatch_linear(Tape& tape, const Variable& x, ParameterId weight, const ExpertOrder& order) {
   const Tensor& w = tape.value_of(weight);
   Tensor y = tape.stream().empty({order.token_of_row.size(0), w.size(1)}, x.value.dtype());
-  kernels::GroupedMatMul kernel{x.value.view(), w.view(), order.offsets.view(), y.view()};
-  kernel.a_rows = order.token_of_row.const_view();
-  tape.stream().launch(kernel);
+  tape.stream().launch(kernels::GroupedMatMul{x.value.view(), w.view(), order.offsets.view(), y.view(), false,
+                                              order.token_of_row.const_view()});
   return tape.record(std::make_unique<DispatchLinear>(tape.save(x), weight, order), std::move(y), {x});
 }
 

@@ -24,21 +24,9 @@ HWY_INLINE VectorPair zero_like(VectorPair) {
   return {hn::Zero(Tag()), hn::Zero(Tag())};
 }
 
-/// Throws InternalError unless all are rows of a table with `table_rows` rows.
-void check_rows(const std::int32_t* rows, std::int64_t count, std::int64_t table_rows) {
-  // A negative row is a large one.
-  std::uint32_t largest = 0;
-  for (std::int64_t i = 0; i < count; ++i) {
-    largest = std::max(largest, static_cast<std::uint32_t>(rows[i]));
-  }
-  base::check(count == 0 || static_cast<std::int64_t>(largest) < table_rows, "gather_sum: row {} of a table with {}",
-              static_cast<std::int32_t>(largest), table_rows);
-}
-
 void gather_sum(const kernels::GatherSum& kernel, const LaunchContext& context) {
-  const auto* const rows = static_cast<const std::int32_t*>(kernel.rows.data);
+  const std::int32_t* const rows = checked_rows(kernel.kName, kernel.rows, kernel.x).data();
   const std::int64_t terms = kernel.rows.size(1);
-  check_rows(rows, kernel.rows.elements(), kernel.x.size(0));
   with_element_type(kernel.kName, kernel.x.dtype, [&]<typename T>(T) HWY_ATTR {
     const auto x = rows_of<const T>(kernel.x);
     const auto y = rows_of<T>(kernel.y);

@@ -10,6 +10,7 @@
 #include "base/threads.h"
 #include "devices/cpu/experts.h"
 #include "devices/cpu/matmul_product.h"
+#include "devices/cpu/row_access.h"
 #include "kernels/experts.h"
 
 namespace flyover::devices::cpu {
@@ -58,7 +59,8 @@ struct TaskRows {
   const std::int32_t* numbers;  ///< of the rows; null = they are in order
 };
 
-TaskRows rows_of(const kernels::ConstView& view, const std::optional<kernels::ConstView>& chosen, const Task& task) {
+TaskRows rows_of_task(const kernels::ConstView& view, const std::optional<kernels::ConstView>& chosen,
+                      const Task& task) {
   if (!chosen.has_value()) {
     return {kernels::slice_rows(view, task.first_row, task.rows), nullptr};
   }
@@ -70,33 +72,23 @@ TaskRows rows_of(const kernels::ConstView& view, const std::optional<kernels::Co
 // What the two kernels differ in: the product of a group with so many rows.
 
 Product product_of(const kernels::GroupedMatMul& kernel, const MicroKernel& code, const Task& task) {
-  const TaskRows a = rows_of(kernel.a, kernel.a_rows, task);
+  const TaskRows a = rows_of_task(kernel.a, kernel.a_rows, task);
   const kernels::MatMul product{a.view, matrix_of(kernel.b, task.group),
                                 kernels::slice_rows(kernel.c, task.first_row, task.rows), kernel.accumulate};
-  return make_product(product, code, cut_depth(kernel.a.size(1), code), {a.numbers, true});
+  return make_product(product, code, cut_depth(kernel.a.size(1), code), {.numbers = a.numbers, .are_rows = true});
 }
 Product product_of(const kernels::GroupedWeightGradient& kernel, const MicroKernel& code, const Task& task) {
-  const TaskRows a = rows_of(kernel.a, kernel.a_rows, task), b = rows_of(kernel.b, kernel.b_rows, task);
+  const TaskRows a = rows_of_task(kernel.a, kernel.a_rows, task), b = rows_of_task(kernel.b, kernel.b_rows, task);
   const kernels::MatMul product{kernels::transpose(a.view), kernels::transpose(b.view), matrix_of(kernel.c, task.group),
                                 true};
-  return make_product(product, code, cut_depth(task.rows, code), {a.numbers, false}, {b.numbers, false});
+  return make_product(product, code, cut_depth(task.rows, code), {.numbers = a.numbers}, {.numbers = b.numbers});
 }
 
-std::int64_t rows_of(const kernels::GroupedMatMul& kernel) {
-  return kernel.c.size(0);
-}
-std::int64_t rows_of(const kernels::GroupedWeightGradient& kernel) {
-  return kernel.rows();
-}
-
-void check_rows(std::string_view kernel, const std::optional<kernels::ConstView>& rows,
-                const kernels::ConstView& table) {
-  if (!rows.has_value()) {
-    return;
-  }
-  for (const std::int32_t row :
-       std::span(static_cast<const std::int32_t*>(rows->data), static_cast<std::size_t>(rows->size(0)))) {
-    base::check(row >= 0 && row < table.size(0), "{}: row {} of a table with {} rows", kernel, row, table.size(0));
+/// Throws InternalError if a row is named that the operand lacks.
+void check_rows(std::string_view kernel, const std::optional<kernels::ConstView>& chosen,
+                const kernels::ConstView& operand) {
+  if (chosen.has_value()) {
+    static_cast<void>(checked_rows(kernel, *chosen, operand));
   }
 }
 void check_rows(const kernels::GroupedMatMul& kernel) {
@@ -137,7 +129,7 @@ bool has_work(const kernels::GroupedWeightGradient& kernel) {
 /// Of the group that has all rows.
 template <typename Kernel>
 Extent largest_product(const Kernel& kernel) {
-  return product_extent(kernel, rows_of(kernel));
+  return product_extent(kernel, kernel.rows());
 }
 
 /// The workspace: the tasks, then the scratch of each thread. Depends on shapes alone, whatever the groups are.
@@ -196,7 +188,7 @@ template <typename Kernel>
 std::span<const Task> make_tasks(const Kernel& arguments, std::int64_t groups, const MicroKernel& kernel, int threads,
                                  std::byte* memory) {
   const auto* const offsets = static_cast<const std::int32_t*>(arguments.offsets.data);
-  const std::int64_t rows = rows_of(arguments);
+  const std::int64_t rows = arguments.rows();
   base::check(offsets[0] == 0 && offsets[groups] <= rows, "{}: offsets from {} to {} of {} rows", arguments.kName,
               offsets[0], offsets[groups], rows);
   auto* const tasks = reinterpret_cast<Task*>(memory);

@@ -146,8 +146,8 @@ void pack_dense_depth(const Source& source, const PanelRegion& region, std::uint
   }
 }
 
-/// Where the first of a step's words is: that of its first element of the depth, and of the second where words are
-/// pairs; null = the depth ends before it.
+/// Where a step's words begin: at its first depth index and, where words are pairs, at its second; null = the depth
+/// ends before that.
 struct StepSource {
   const char* first;
   const char* second;

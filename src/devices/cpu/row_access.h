@@ -3,7 +3,9 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string_view>
 
 #include "base/error.h"
@@ -35,6 +37,19 @@ RowAccess<T> rows_of(const kernels::BasicView<Pointer>& view) {
     default:
       return {data, view.size(0), view.size(1), view.stride(0)};
   }
+}
+
+/// The numbers in `rows`, a dense i32 view. Throws InternalError if `table` lacks a row of that number.
+inline std::span<const std::int32_t> checked_rows(std::string_view kernel, const kernels::ConstView& rows,
+                                                  const kernels::ConstView& table) {
+  const std::span numbers(static_cast<const std::int32_t*>(rows.data), static_cast<std::size_t>(rows.elements()));
+  std::uint32_t largest = 0;  // a negative number is a large one
+  for (const std::int32_t number : numbers) {
+    largest = std::max(largest, static_cast<std::uint32_t>(number));
+  }
+  base::check(numbers.empty() || static_cast<std::int64_t>(largest) < table.size(0), "{}: row {} of a table with {}",
+              kernel, static_cast<std::int32_t>(largest), table.size(0));
+  return numbers;
 }
 
 /// All rows as one where there are no gaps between them: for kernels that do not see rows.

@@ -17,17 +17,6 @@ namespace {
 
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
 
-/// The row indices. Throws InternalError if the table lacks one of them.
-std::span<const std::int32_t> checked_rows(std::string_view kernel, const kernels::ConstView& rows,
-                                           const kernels::ConstView& table) {
-  const std::span indices(static_cast<const std::int32_t*>(rows.data), static_cast<std::size_t>(rows.size(0)));
-  for (std::size_t i = 0; i < indices.size(); ++i) {
-    base::check(indices[i] >= 0 && indices[i] < table.size(0), "{}: row index {} at {} of a table with {} rows", kernel,
-                indices[i], i, table.size(0));
-  }
-  return indices;
-}
-
 /// The rows of any type as bytes.
 template <typename Byte, typename Pointer>
 RowAccess<Byte> byte_rows(const kernels::BasicView<Pointer>& view) {

@@ -133,6 +133,15 @@ inline std::span<const std::int32_t> integers(const kernels::ConstView& view) {
   return {static_cast<const std::int32_t*>(view.data), static_cast<std::size_t>(view.elements())};
 }
 
+/// rows[i]. Throws InternalError if the table has no such row.
+inline std::int64_t row_at(std::string_view kernel, const kernels::ConstView& rows, std::int64_t i,
+                           const kernels::ConstView& table) {
+  const std::int64_t row = integers(rows)[static_cast<std::size_t>(i)];
+  base::check(row >= 0 && row < table.size(0), "{}: row index {} at {} of a table with {} rows", kernel, row, i,
+              table.size(0));
+  return row;
+}
+
 /// The elements of a matrix as doubles, row-major, for the loops in which the reference spends its time.
 inline std::vector<double> to_doubles(const kernels::ConstView& view) {
   const Input x(view);

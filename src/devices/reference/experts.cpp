@@ -40,17 +40,12 @@ void expert_sort(const kernels::ExpertSort& kernel, const LaunchContext&) {
 void gather_sum(const kernels::GatherSum& kernel, const LaunchContext&) {
   const Input x(kernel.x);
   const Output y(kernel.y);
-  const std::span rows = integers(kernel.rows);
   const std::int64_t terms = kernel.rows.size(1);
-  for (const std::int32_t row : rows) {
-    base::check(row >= 0 && row < kernel.x.size(0), "{}: row {} of a table with {} rows", kernel.kName, row,
-                kernel.x.size(0));
-  }
   for (std::int64_t i = 0; i < kernel.y.size(0); ++i) {
     for (std::int64_t column = 0; column < kernel.y.size(1); ++column) {
       double sum = 0;
       for (std::int64_t j = 0; j < terms; ++j) {
-        sum += x(rows[static_cast<std::size_t>(i * terms + j)], column);
+        sum += x(row_at(kernel.kName, kernel.rows, i * terms + j, kernel.x), column);
       }
       y(i, column) = (kernel.accumulate ? y(i, column) : 0.0) + sum;
     }
@@ -76,8 +71,8 @@ std::vector<double> chosen_rows(std::string_view kernel, const kernels::ConstVie
   }
   std::vector<double> values;
   const std::int64_t width = view.size(1);
-  for (const std::int32_t row : integers(*rows)) {
-    base::check(row >= 0 && row < view.size(0), "{}: row {} of a table with {} rows", kernel, row, view.size(0));
+  for (std::int64_t i = 0; i < rows->size(0); ++i) {
+    const std::int64_t row = row_at(kernel, *rows, i, view);
     values.insert(values.end(), all.begin() + row * width, all.begin() + (row + 1) * width);
   }
   return values;

@@ -6,15 +6,6 @@
 namespace flyover::devices::reference {
 namespace {
 
-/// rows[i]. Throws InternalError if the table has no such row.
-std::int64_t row_at(std::string_view kernel, const kernels::ConstView& rows, std::int64_t i,
-                    const kernels::ConstView& table) {
-  const std::int64_t row = integers(rows)[static_cast<std::size_t>(i)];
-  base::check(row >= 0 && row < table.size(0), "{}: row index {} at {} of a table with {} rows", kernel, row, i,
-              table.size(0));
-  return row;
-}
-
 /// Bytes of the dense last axis.
 std::size_t row_bytes(const kernels::ConstView& view) {
   return static_cast<std::size_t>(view.size(1)) * kernels::size_of(view.dtype);
