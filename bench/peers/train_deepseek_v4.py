@@ -4,10 +4,10 @@
 The shape is the one that `flyover bench train --shape v4-small` names: its configuration comes from the program. A step
 is forward, loss, backward, clipping and AdamW over all parameters, in bf16 (transformers: autocast over float32 weights
 and AdamW state, the fastest of its ways to compute experts and of one or two sequences at a time; Flyover: a
-micro-batch as a run may have it). Passes of transformers take seconds: some of them, and an update measured on its own,
-are counted as often as in a step of full size.
+micro-batch as a run may have it). Whole steps are timed in both, in turns, and the best of each compared.
 The C library hands large blocks back to the system and asks for them again, which costs transformers up to half of its
-time, a different share in each pass: unless --allocator default is given, it is told to keep them.
+time, a different share in each pass. So everything is measured twice: as a user meets it who sets nothing ("default"),
+and with the library told to keep its memory ("keeps").
 Prints one JSON object. Without PyTorch it says so and ends with exit code 0.
 """
 
@@ -37,8 +37,7 @@ def measure_flyover(arguments):
                "--sequence-length", str(arguments.sequence_length), "--step-tokens", str(arguments.tokens_per_step),
                "--micro-batch-tokens", str(arguments.micro_batch_tokens), "--steps", "1",
                "--threads", str(arguments.threads)]
-    environment = {name: value for name, value in os.environ.items() if name not in KEEP_MEMORY}
-    report = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
+    report = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     return report["train.v4-small.bf16"]
 
 
@@ -62,18 +61,19 @@ class Peer:
         loss.backward()
         return time.perf_counter() - start
 
-    def update_seconds(self):
-        start = time.perf_counter()
+    def update(self):
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return time.perf_counter() - start
 
     def tokens_per_second(self):
-        passes = [self.pass_seconds() for _ in range(self.arguments.passes)]
+        """Of one whole step."""
         count = self.arguments.tokens_per_step // self.tokens.numel()
-        step = count * min(passes) + self.update_seconds()
-        return count * self.tokens.numel() / step
+        start = time.perf_counter()
+        for _ in range(count):
+            self.pass_seconds()
+        self.update()
+        return count * self.tokens.numel() / (time.perf_counter() - start)
 
 
 def fastest_peer(config, arguments):
@@ -86,7 +86,7 @@ def fastest_peer(config, arguments):
         try:
             peer = Peer(config, experts, sequences, arguments)
             peer.pass_seconds()
-            peer.update_seconds()
+            peer.update()
             tried[name] = round(min(peer.pass_seconds() for _ in range(2)) / sequences, 2)
         except Exception as error:  # what a version cannot do on this machine
             tried[name] = f"{type(error).__name__}: {str(error)[:200]}"
@@ -96,31 +96,49 @@ def fastest_peer(config, arguments):
     return best, tried
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--flyover", default=str(pathlib.Path(__file__).parents[2] / "build/release/bin/flyover"))
-    defaults = dict(sequence_length=1024, tokens_per_step=32768, micro_batch_tokens=8192, threads=2, passes=2, rounds=2)
-    for name, default in defaults.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default, help=f"default {default}")
-    parser.add_argument("--allocator", choices=["keeps", "default"], default="keeps", help="default keeps")
-    arguments = parser.parse_args()
-    if arguments.allocator == "keeps" and any(os.environ.get(name) != value for name, value in KEEP_MEMORY.items()):
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **KEEP_MEMORY})
+def compare(arguments):
+    """Both programs in turns, in the environment that this process has."""
     torch.set_num_threads(arguments.threads)
     peer, tried = fastest_peer(measure_flyover(arguments)["config"], arguments)
     ours, theirs = [], []
     for _ in range(arguments.rounds):
         theirs.append(peer.tokens_per_second())
         ours.append(measure_flyover(arguments))
-    best = max(result["tokens_per_second"] for result in ours)
-    print(json.dumps({
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
-        "allocator": arguments.allocator,
+    speeds = [result["tokens_per_second"] for result in ours]
+    return {
         "seconds_for_a_sequence": tried,
-        "flyover_tokens_per_second": [round(result["tokens_per_second"]) for result in ours],
+        "flyover_tokens_per_second": [round(speed) for speed in speeds],
         "flyover_mfu": [round(result["mfu"], 3) for result in ours],
         "transformers_tokens_per_second": [round(value, 1) for value in theirs],
-        "ratio": round(best / max(theirs), 2),
+        "ratio": round(max(speeds) / max(theirs), 2),
+    }
+
+
+def compare_with(allocator):
+    """A process of its own, since the allocator reads its settings when one starts."""
+    environment = {name: value for name, value in os.environ.items() if name not in KEEP_MEMORY}
+    if allocator == "keeps":
+        environment |= KEEP_MEMORY
+    command = [sys.executable, *sys.argv, "--here"]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--flyover", default=str(pathlib.Path(__file__).parents[2] / "build/release/bin/flyover"))
+    defaults = dict(sequence_length=1024, tokens_per_step=32768, micro_batch_tokens=8192, threads=2, rounds=2)
+    for name, default in defaults.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default, help=f"default {default}")
+    parser.add_argument("--allocator", choices=["both", "default", "keeps"], default="both", help="default both")
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.here:
+        print(json.dumps(compare(arguments)))
+        return
+    allocators = ["default", "keeps"] if arguments.allocator == "both" else [arguments.allocator]
+    print(json.dumps({
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+        "allocator": {name: compare_with(name) for name in allocators},
     }, indent=2))
 
 

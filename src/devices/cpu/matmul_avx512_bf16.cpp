@@ -6,9 +6,22 @@ namespace {
 
 using namespace avx512;
 
+#define FLYOVER_AVX512_BF16 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512cd,avx512bf16,avx2,fma")))
+
+/// Finished sums to bf16. vcvtne2ps2bf16 flushes subnormals, of which vdpbf16ps leaves none (Intel SDM).
 template <int kRows>
-__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512cd,avx512bf16,avx2,fma"))) void multiply(
-    const Tile& tile) {
+FLYOVER_AVX512_BF16 __attribute__((always_inline)) inline void write_bf16(const Tile& tile,
+                                                                          const __m512 (&sums)[kRows][2]) {
+  const __mmask32 columns = tile.columns >= 32 ? 0xFFFFFFFFu : (1u << tile.columns) - 1u;
+  auto* const c = static_cast<kernels::Bf16*>(tile.c);
+#pragma GCC unroll 12
+  for (int r = 0; r < kRows; ++r) {
+    _mm512_mask_storeu_epi16(c + r * tile.c_stride, columns, (__m512i)_mm512_cvtne2ps_pbh(sums[r][1], sums[r][0]));
+  }
+}
+
+template <int kRows>
+FLYOVER_AVX512_BF16 void multiply(const Tile& tile) {
   __m512 sums[kRows][2];
   start_sums<kRows>(tile, sums);
   prefetch_result<kRows>(tile);
@@ -32,7 +45,11 @@ __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512cd,avx512bf16,av
     b += kPanelColumns;
     prefetch += prefetch_step;
   }
-  finish_sums<kRows>(tile, sums);
+  if (tile.last && tile.c_is_bf16 && !tile.accumulate) {
+    write_bf16<kRows>(tile, sums);
+  } else {
+    finish_sums<kRows>(tile, sums);
+  }
 }
 
 }  // namespace

@@ -10,6 +10,7 @@ namespace {
 enum class Format { kF32, kPairs, kWidened };
 
 constexpr int kLanes = 16;
+constexpr std::int64_t kLinesAhead = 64;
 
 FLYOVER_AVX512_INLINE __m128 load_four(const char* from) {
   return _mm_castsi128_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
@@ -146,50 +147,38 @@ void pack_dense_depth(const Source& source, const PanelRegion& region, std::uint
   }
 }
 
-/// Where a step's words begin: at its first depth index and, where words are pairs, at its second; null = the depth
-/// ends before that.
-struct StepSource {
-  const char* first;
-  const char* second;
+/// The elements of two neighbouring lines, in turns: those of lanes [begin, begin + 16) of both.
+template <int kBegin>
+FLYOVER_AVX512_INLINE __m512i interleave(__m512i even, __m512i odd) {
+  alignas(64) static constexpr std::uint16_t kOrder[32] = {
+      kBegin,      kBegin + 32, kBegin + 1,  kBegin + 33, kBegin + 2,  kBegin + 34, kBegin + 3,  kBegin + 35,
+      kBegin + 4,  kBegin + 36, kBegin + 5,  kBegin + 37, kBegin + 6,  kBegin + 38, kBegin + 7,  kBegin + 39,
+      kBegin + 8,  kBegin + 40, kBegin + 9,  kBegin + 41, kBegin + 10, kBegin + 42, kBegin + 11, kBegin + 43,
+      kBegin + 12, kBegin + 44, kBegin + 13, kBegin + 45, kBegin + 14, kBegin + 46, kBegin + 15, kBegin + 47};
+  return _mm512_permutex2var_epi16(even, _mm512_load_si512(kOrder), odd);
+}
 
-  StepSource operator+(std::int64_t bytes) const {
-    return {first + bytes, second == nullptr ? nullptr : second + bytes};
-  }
-};
-
-/// Words of up to 16 neighbouring rows.
+/// A step's words of up to 16 neighbouring rows. `second`: the other line of pairs; null = the depth ends before it.
 template <Format kFormat>
-FLYOVER_AVX512_INLINE __m512i load_words(const StepSource& from, __mmask16 mask) {
+FLYOVER_AVX512_INLINE __m512i load_words(const char* first, const char* second, __mmask16 mask) {
   if constexpr (kFormat == Format::kF32) {
-    return _mm512_maskz_loadu_epi32(mask, from.first);
+    return _mm512_maskz_loadu_epi32(mask, first);
+  } else if constexpr (kFormat == Format::kWidened) {
+    return _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, first)), 16);
   } else {
-    const __m512i even = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, from.first));
-    if constexpr (kFormat == Format::kWidened) {
-      return _mm512_slli_epi32(even, 16);
-    }
-    if (from.second == nullptr) {
-      return even;
-    }
-    const __m512i odd = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, from.second));
-    return _mm512_or_si512(even, _mm512_slli_epi32(odd, 16));
+    const __m512i even = _mm512_castsi256_si512(_mm256_maskz_loadu_epi16(mask, first));
+    const __m512i odd =
+        second == nullptr ? _mm512_setzero_si512() : _mm512_castsi256_si512(_mm256_maskz_loadu_epi16(mask, second));
+    return interleave<0>(even, odd);
   }
 }
 
-/// The lanes `low` from one step and all the others from the next, as if both pointed at lane 0. Neither depth ends.
+/// Asks for the lines of a step. Forced inline: a function that only prefetches counts as one without effect.
 template <Format kFormat>
-FLYOVER_AVX512_INLINE __m512i load_words_of_two(const StepSource& step, __mmask16 low, const StepSource& next) {
-  const auto high = static_cast<__mmask16>(~low);
-  if constexpr (kFormat == Format::kF32) {
-    return _mm512_mask_loadu_epi32(_mm512_maskz_loadu_epi32(low, step.first), high, next.first);
-  } else {
-    const __m512i even =
-        _mm512_cvtepu16_epi32(_mm256_mask_loadu_epi16(_mm256_maskz_loadu_epi16(low, step.first), high, next.first));
-    if constexpr (kFormat == Format::kWidened) {
-      return _mm512_slli_epi32(even, 16);
-    }
-    const __m512i odd =
-        _mm512_cvtepu16_epi32(_mm256_mask_loadu_epi16(_mm256_maskz_loadu_epi16(low, step.second), high, next.second));
-    return _mm512_or_si512(even, _mm512_slli_epi32(odd, 16));
+FLYOVER_AVX512_INLINE void ask_for(const char* first, const char* second) {
+  _mm_prefetch(first, _MM_HINT_T1);
+  if constexpr (kFormat == Format::kPairs) {
+    _mm_prefetch(second, _MM_HINT_T1);
   }
 }
 
@@ -198,41 +187,40 @@ FLYOVER_AVX512 void pack_dense_rows(const Source& source, const PanelRegion& reg
   constexpr int kElementBytes = kFormat == Format::kF32 ? 4 : 2;
   constexpr int kDepthPerStep = kFormat == Format::kPairs ? 2 : 1;
   const auto* const data = static_cast<const char*>(source.data) + region.row * kElementBytes;
-  const auto from = [&](std::int64_t step) {
-    const std::int64_t depth = (region.step + step) * kDepthPerStep;
-    StepSource words{data + source.line(depth) * kElementBytes, nullptr};
-    if (kDepthPerStep == 2 && depth + 1 < source.depth) {
-      words.second = data + source.line(depth + 1) * kElementBytes;
+  const auto line = [&](std::int64_t depth) { return data + source.line(depth) * kElementBytes; };
+  std::int64_t depth = region.step * kDepthPerStep;
+  const std::int64_t end = std::min(depth + region.steps * kDepthPerStep, source.depth);
+  const std::int64_t whole_end = end - (end - depth) % kDepthPerStep;
+  // The hardware does not foresee lines that lie so far apart. Panels that share cache lines ask for them again.
+  const std::int64_t last_to_ask = source.depth - kLinesAhead - kDepthPerStep + 1;
+  // A vector writes behind a panel's rows; the next step overwrites that.
+  if (region.count <= kLanes) {
+    const auto mask = static_cast<__mmask16>((1u << region.count) - 1u);
+    for (; depth < whole_end; depth += kDepthPerStep, panel += region.width) {
+      if (depth < last_to_ask) {
+        ask_for<kFormat>(line(depth + kLinesAhead), line(depth + kLinesAhead + kDepthPerStep - 1));
+      }
+      _mm512_storeu_si512(panel, load_words<kFormat>(line(depth), line(depth + kDepthPerStep - 1), mask));
     }
-    return words;
-  };
-  const std::int64_t whole_steps = std::min(region.steps, source.depth / kDepthPerStep - region.step);
-  std::int64_t step = 0;
-  if (region.count == kPanelColumns) {
-    for (; step < whole_steps; ++step, panel += kPanelColumns) {
-      const StepSource words = from(step);
-      _mm512_storeu_si512(panel, load_words<kFormat>(words, 0xFFFF));
-      _mm512_storeu_si512(panel + kLanes, load_words<kFormat>(words + kLanes * kElementBytes, 0xFFFF));
-    }
-  } else if (region.count == kPanelRows && region.width == kPanelRows) {
-    // Four steps of 12 words are three vectors.
-    for (; step + 4 <= whole_steps; step += 4, panel += 4 * kPanelRows) {
-      const StepSource second = from(step + 1), third = from(step + 2);
-      const auto words0 = load_words_of_two<kFormat>(from(step), 0x0FFF, second + -12 * kElementBytes);
-      const auto words1 = load_words_of_two<kFormat>(second + 4 * kElementBytes, 0x00FF, third + -8 * kElementBytes);
-      const auto words2 =
-          load_words_of_two<kFormat>(third + 8 * kElementBytes, 0x000F, from(step + 3) + -4 * kElementBytes);
-      _mm512_storeu_si512(panel, words0);
-      _mm512_storeu_si512(panel + kLanes, words1);
-      _mm512_storeu_si512(panel + 2 * kLanes, words2);
+  } else if (kFormat == Format::kPairs && region.count == 2 * kLanes) {
+    for (; depth < whole_end; depth += kDepthPerStep, panel += region.width) {
+      if (depth < last_to_ask) {
+        ask_for<kFormat>(line(depth + kLinesAhead), line(depth + kLinesAhead + 1));
+      }
+      const __m512i even = _mm512_loadu_si512(line(depth)), odd = _mm512_loadu_si512(line(depth + 1));
+      _mm512_storeu_si512(panel, interleave<0>(even, odd));
+      _mm512_storeu_si512(panel + kLanes, interleave<kLanes>(even, odd));
     }
   }
-  for (; step < region.steps; ++step, panel += region.width) {
-    const StepSource words = from(step);
+  for (; depth < end; depth += kDepthPerStep, panel += region.width) {
+    const char* const first = line(depth);
+    const char* const second = depth + kDepthPerStep - 1 < end ? line(depth + kDepthPerStep - 1) : nullptr;
     for (int group = 0; group < region.count; group += kLanes) {
       const int count = std::min(kLanes, region.count - group);
       const auto mask = static_cast<__mmask16>((1u << count) - 1u);
-      _mm512_storeu_si512(panel + group, load_words<kFormat>(words + group * kElementBytes, mask));
+      const int bytes = group * kElementBytes;
+      const char* const other = second == nullptr ? nullptr : second + bytes;
+      _mm512_storeu_si512(panel + group, load_words<kFormat>(first + bytes, other, mask));
     }
   }
 }
