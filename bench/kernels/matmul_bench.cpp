@@ -1,5 +1,7 @@
 // MatMul against the machine's instruction peak and memory bandwidth, and against oneDNN where it is installed, for the
-// products of a Llama of 135M parameters. All are measured alternately in the same run, the best of each counts.
+// products of a Llama of 135M parameters and of a small DeepSeek-V4. All are measured alternately in the same run, the
+// best of each counts. With several threads start it with OMP_WAIT_POLICY=passive, or oneDNN's threads, which wait by
+// spinning, take time from what is measured next.
 //
 //   matmul_bench [threads] [repetitions] [only shapes whose name contains this] [instruction set]
 #include <algorithm>
@@ -52,9 +54,17 @@ std::vector<Shape> shapes() {
       all.push_back({Kind::kWeightGradient, out, in, tokens});
     }
   }
+  for (const auto& [in, out] : {std::pair(512, 512), {256, 512}, {512, 128}, {512, 64}}) {
+    all.push_back({Kind::kForward, 8192, out, in});
+    all.push_back({Kind::kInputGradient, 8192, in, out});
+    all.push_back({Kind::kWeightGradient, out, in, 8192});
+  }
   all.push_back({Kind::kForward, 256, 49152, 576, true});
   all.push_back({Kind::kInputGradient, 256, 576, 49152});
   all.push_back({Kind::kWeightGradient, 49152, 576, 256});
+  all.push_back({Kind::kForward, 4096, 8192, 512, true});
+  all.push_back({Kind::kInputGradient, 4096, 512, 8192});
+  all.push_back({Kind::kWeightGradient, 8192, 512, 4096});
   for (const std::int64_t rows : {1, 2, 4, 8}) {
     all.push_back({Kind::kForward, rows, 49152, 576, true});
     all.push_back({Kind::kForward, rows, 3072, 576});

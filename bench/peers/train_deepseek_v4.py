@@ -5,9 +5,9 @@ The shape is the one that `flyover bench train --shape v4-small` names: its conf
 is forward, loss, backward, clipping and AdamW over all parameters, in bf16 (transformers: autocast over float32 weights
 and AdamW state, the fastest of its ways to compute experts and of one or two sequences at a time; Flyover: a
 micro-batch as a run may have it). Whole steps are timed in both, in turns, and the best of each compared.
-The C library hands large blocks back to the system and asks for them again, which costs transformers up to half of its
-time, a different share in each pass. So everything is measured twice: as a user meets it who sets nothing ("default"),
-and with the library told to keep its memory ("keeps").
+The C library hands large blocks back to the system and asks for them again, which costs transformers a fifth of its
+speed and more. So everything is measured twice: as a user meets it who sets nothing ("default"), and with the library
+told to keep its memory ("keeps").
 Prints one JSON object. Without PyTorch it says so and ends with exit code 0.
 """
 

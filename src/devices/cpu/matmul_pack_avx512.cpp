@@ -10,6 +10,7 @@ namespace {
 enum class Format { kF32, kPairs, kWidened };
 
 constexpr int kLanes = 16;
+/// Depth indices of the chunk that is packed next (kPackSteps in matmul_product.cpp, in pairs).
 constexpr std::int64_t kLinesAhead = 64;
 
 FLYOVER_AVX512_INLINE __m128 load_four(const char* from) {
@@ -192,24 +193,30 @@ FLYOVER_AVX512 void pack_dense_rows(const Source& source, const PanelRegion& reg
   const std::int64_t end = std::min(depth + region.steps * kDepthPerStep, source.depth);
   const std::int64_t whole_end = end - (end - depth) % kDepthPerStep;
   // The hardware does not foresee lines that lie so far apart. Panels that share cache lines ask for them again.
-  const std::int64_t last_to_ask = source.depth - kLinesAhead - kDepthPerStep + 1;
+  const std::int64_t end_of_asking = source.depth - kLinesAhead - kDepthPerStep + 1;
   // A vector writes behind a panel's rows; the next step overwrites that.
   if (region.count <= kLanes) {
     const auto mask = static_cast<__mmask16>((1u << region.count) - 1u);
     for (; depth < whole_end; depth += kDepthPerStep, panel += region.width) {
-      if (depth < last_to_ask) {
+      if (depth < end_of_asking) {
         ask_for<kFormat>(line(depth + kLinesAhead), line(depth + kLinesAhead + kDepthPerStep - 1));
       }
       _mm512_storeu_si512(panel, load_words<kFormat>(line(depth), line(depth + kDepthPerStep - 1), mask));
     }
-  } else if (kFormat == Format::kPairs && region.count == 2 * kLanes) {
+  } else if (region.count == 2 * kLanes) {
     for (; depth < whole_end; depth += kDepthPerStep, panel += region.width) {
-      if (depth < last_to_ask) {
-        ask_for<kFormat>(line(depth + kLinesAhead), line(depth + kLinesAhead + 1));
+      if (depth < end_of_asking) {
+        ask_for<kFormat>(line(depth + kLinesAhead), line(depth + kLinesAhead + kDepthPerStep - 1));
       }
-      const __m512i even = _mm512_loadu_si512(line(depth)), odd = _mm512_loadu_si512(line(depth + 1));
-      _mm512_storeu_si512(panel, interleave<0>(even, odd));
-      _mm512_storeu_si512(panel + kLanes, interleave<kLanes>(even, odd));
+      const char* const first = line(depth);
+      if constexpr (kFormat == Format::kPairs) {
+        const __m512i even = _mm512_loadu_si512(first), odd = _mm512_loadu_si512(line(depth + 1));
+        _mm512_storeu_si512(panel, interleave<0>(even, odd));
+        _mm512_storeu_si512(panel + kLanes, interleave<kLanes>(even, odd));
+      } else {
+        _mm512_storeu_si512(panel, load_words<kFormat>(first, nullptr, 0xFFFF));
+        _mm512_storeu_si512(panel + kLanes, load_words<kFormat>(first + kLanes * kElementBytes, nullptr, 0xFFFF));
+      }
     }
   }
   for (; depth < end; depth += kDepthPerStep, panel += region.width) {

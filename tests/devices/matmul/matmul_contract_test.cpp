@@ -1,7 +1,9 @@
 // The contract of the matrix product (kernels/matmul.h) to the bit: what a row is made of decides its bits, nothing
 // else does.
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <limits>
 
 #include <gtest/gtest.h>
 
@@ -153,6 +155,39 @@ TEST(MatMulContract, SumsAreSequentialFusedMultiplyAddsExceptForBf16Pairs) {
       }
       ASSERT_EQ(product_rows(one, operands, 0, kRows, 1), bits_of(expected, 0, kRows, kColumns))
           << name_of(one.set) << " depth " << depth;
+    }
+  }
+}
+
+TEST(MatMulContract, Bf16ResultsAreTheRoundedF32Results) {
+  constexpr std::int64_t kDepth = 3;
+  for (const InstructionSet set : available_instruction_sets()) {
+    for (const DType dtype : {DType::kF32, DType::kBf16}) {
+      Operands operands = random_operands(dtype, kDepth);
+      // From sums that overflow to sums below the smallest normal number; then NaN and infinity.
+      for (std::int64_t i = 0; i < kRows; ++i) {
+        for (std::int64_t k = 0; k < kDepth; ++k) {
+          operands.a.set(i, k, std::ldexp(operands.a.get(i, k), static_cast<int>(100 - 6 * i)));
+        }
+      }
+      for (std::int64_t j = 0; j < kColumns; ++j) {
+        for (std::int64_t k = 0; k < kDepth; ++k) {
+          operands.b.set(j, k, std::ldexp(operands.b.get(j, k), static_cast<int>(30 - j)));
+        }
+      }
+      operands.a.set(20, 0, std::nanf(""));
+      operands.a.set(21, 1, std::numeric_limits<float>::infinity());
+      const Matrix exact(kRows, kColumns, {DType::kF32});
+      const Matrix rounded(kRows, kColumns, {DType::kBf16});
+      multiply(set, operands.a.view(), operands.b.view(), exact.view(), false, 1);
+      multiply(set, operands.a.view(), operands.b.view(), rounded.view(), false, 1);
+      for (std::int64_t i = 0; i < kRows; ++i) {
+        for (std::int64_t j = 0; j < kColumns; ++j) {
+          const kernels::Bf16 expected = kernels::to_bf16(exact.get(i, j));
+          ASSERT_EQ(std::bit_cast<std::uint32_t>(rounded.get(i, j)), static_cast<std::uint32_t>(expected.bits) << 16)
+              << name_of(set) << " " << kernels::name_of(dtype) << ": " << exact.get(i, j) << " at " << i << ", " << j;
+        }
+      }
     }
   }
 }
