@@ -62,6 +62,11 @@ FLYOVER_AVX512_INLINE void finish_bf16(kernels::Bf16* c, __m512 sum, __mmask16 m
   _mm256_mask_storeu_epi16(c, mask, round_to_bf16(sum));
 }
 
+/// Which of a tile's columns exist.
+FLYOVER_AVX512_INLINE __mmask32 column_mask(const Tile& tile) {
+  return tile.columns >= 32 ? 0xFFFFFFFFu : (1u << tile.columns) - 1u;
+}
+
 template <int kRows>
 FLYOVER_AVX512_INLINE void finish_sums(const Tile& tile, const __m512 (&sums)[kRows][2]) {
   if (!tile.last) {
@@ -72,7 +77,7 @@ FLYOVER_AVX512_INLINE void finish_sums(const Tile& tile, const __m512 (&sums)[kR
     }
     return;
   }
-  const std::uint32_t mask = tile.columns >= 32 ? 0xFFFFFFFFu : (1u << tile.columns) - 1u;
+  const __mmask32 mask = column_mask(tile);
   const auto low = static_cast<__mmask16>(mask);
   const auto high = static_cast<__mmask16>(mask >> 16);
   if (tile.c_is_bf16) {

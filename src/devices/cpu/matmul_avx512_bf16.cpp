@@ -12,7 +12,7 @@ using namespace avx512;
 template <int kRows>
 FLYOVER_AVX512_BF16 __attribute__((always_inline)) inline void write_bf16(const Tile& tile,
                                                                           const __m512 (&sums)[kRows][2]) {
-  const __mmask32 columns = tile.columns >= 32 ? 0xFFFFFFFFu : (1u << tile.columns) - 1u;
+  const __mmask32 columns = column_mask(tile);
   auto* const c = static_cast<kernels::Bf16*>(tile.c);
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r) {

@@ -29,6 +29,10 @@ struct Source {
   std::int64_t line(std::int64_t index) const { return (lines == nullptr ? index : lines[index]) * stride; }
 };
 
+/// Steps that are packed for all panels before going on where neighbours in memory belong to different panels: rows of
+/// the source stay in the L1 cache and the TLB.
+inline constexpr std::int64_t kPackSteps = 32;
+
 /// The part of an operand that one call packs: rows [row, row + count), steps [step, step + steps).
 struct PanelRegion {
   std::int64_t row;

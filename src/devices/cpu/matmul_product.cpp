@@ -5,10 +5,6 @@
 namespace flyover::devices::cpu::matmul {
 namespace {
 
-// Steps that are packed for all panels before going on: rows of the source stay in the L1 cache and the TLB where
-// neighbours in memory belong to different panels.
-constexpr std::int64_t kPackSteps = 32;
-
 Operand make_operand(const kernels::ConstView& view, const Lines& lines, const MicroKernel& kernel, int panel_rows,
                      std::size_t panel_bytes) {
   const bool in_order = lines.numbers == nullptr;
