@@ -218,7 +218,9 @@ int inspect_model(const InspectOptions& options) {
   // As a stage of a recipe trains it that says nothing else.
   const recipe::Stage stage;
   request.step = posttrain::step_options(stage);
-  request.frozen = posttrain::decide_parameters(model->parameters(), stage).frozen;
+  posttrain::ParameterDecisions decisions = posttrain::decide_parameters(model->parameters(), stage);
+  request.settings = std::move(decisions.settings);
+  request.frozen = std::move(decisions.frozen);
   request.optimizer.kind = parse_optimizer(options.optimizer);
   for (std::int64_t tokens = 0; tokens < options.micro_batch_tokens;) {
     const std::int64_t length = std::min(options.sequence_length, options.micro_batch_tokens - tokens);

@@ -44,6 +44,7 @@ struct AuxiliaryLosses {
   Tensor document_weights;           ///< [documents] f32: the share of each document in the global batch
   Tensor balance;                    ///< [1] f32: grows by the routers' balance losses
   float balance_coefficient = 0.0f;  ///< of them
+  bool balance_hash_layers = false;  ///< layers that route by table have one, too
   FurtherTargets further;
   Tensor indexer;                    ///< [1] f32: grows by the indexers' losses
   float indexer_coefficient = 0.0f;  ///< of them; 0 = the indexers learn nothing

@@ -17,7 +17,7 @@ Variable MixtureOfExperts::operator()(Tape& tape, const Variable& x, const Token
     fixed = batch.given_experts[static_cast<std::size_t>(index)];
   }
   ops::BalanceLoss balance;
-  if (!table.has_value() && auxiliary.balance_coefficient > 0.0f) {
+  if (auxiliary.balance_coefficient > 0.0f && (!table.has_value() || auxiliary.balance_hash_layers)) {
     balance = {batch.span.sequences, auxiliary.document_weights, auxiliary.balance, auxiliary.balance_coefficient};
   }
   if (tape.recording() && auxiliary.expert_load.defined()) {

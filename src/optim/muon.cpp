@@ -13,8 +13,8 @@ using tensor::Tensor;
 
 namespace {
 
-bool is_matrix(const Parameter& parameter) {
-  return parameter.spec.role == ParameterRole::kMatrix;
+bool is_matrix(const Parameter& parameter, const ParameterSettings& settings) {
+  return settings.as_matrix.value_or(parameter.spec.role == ParameterRole::kMatrix);
 }
 
 /// A stack [matrices, rows, columns] as [matrices, rows * columns].
@@ -44,12 +44,13 @@ MuonOptimizer::MuonOptimizer(tensor::Stream& stream, autograd::ParameterSet& par
       parameters_(parameters),
       settings_(std::move(settings)),
       options_(options),
-      adamw_(stream, parameters, settings_, options_.adamw, [](const Parameter& one) { return !is_matrix(one); }) {
+      adamw_(stream, parameters, settings_, options_.adamw,
+             [](const Parameter& one, const ParameterSettings& its) { return !is_matrix(one, its); }) {
   std::vector<TypedStack> stacks;
   for (std::size_t i = 0; i < parameters_.all().size(); ++i) {
     const Parameter& parameter = parameters_.all()[i];
     Tensor momentum;
-    if (is_matrix(parameter) && parameter.gradient.defined()) {
+    if (is_matrix(parameter, settings_[i]) && parameter.gradient.defined()) {
       momentum = stream_.zeros(parameter.spec.shape, state_dtype(options_.state, parameter), MemoryKind::kOptimizer);
       for (const MatrixStack& stack : matrix_stacks(parameter.spec, i)) {
         stacks.push_back({stack, parameter.value.dtype()});

@@ -11,8 +11,8 @@
 
 namespace flyover::optim {
 
-/// Parameters with the role kMatrix (ParameterSpec): for each of their logically independent matrices, in DeepSeek-V4's
-/// form (section 2.4 of its report),
+/// Parameters with the role kMatrix (ParameterSpec), or as ParameterSettings::as_matrix says: for each of their
+/// logically independent matrices, in DeepSeek-V4's form (section 2.4 of its report),
 ///   M <- momentum M + G;  O = newton_schulz(X / ||X||_F) sqrt(max(rows, columns)) update_rms  with X = momentum M + G;
 ///   W <- W (1 - learning_rate weight_decay) - learning_rate O.
 /// Products are made in the type of the parameter's value. All other parameters that have a gradient: AdamWOptimizer.

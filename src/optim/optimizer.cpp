@@ -37,9 +37,10 @@ AdamWOptimizer::AdamWOptimizer(tensor::Stream& stream, autograd::ParameterSet& p
       "AdamW: beta2 is {}, but second moments kept in bf16 cannot fall with a beta2 above {}: choose a smaller "
       "beta2 or keep the optimizer's state in f32",
       options_.beta2, kLargestBf16Beta2);
-  for (const Parameter& parameter : parameters_.all()) {
+  for (std::size_t i = 0; i < settings_.size(); ++i) {
+    const Parameter& parameter = parameters_.all()[i];
     Moments moments;
-    if (parameter.gradient.defined() && (!selected || selected(parameter))) {
+    if (parameter.gradient.defined() && (!selected || selected(parameter, settings_[i]))) {
       const auto dtype = state_dtype(options_.state, parameter);
       moments.first = stream_.zeros(parameter.spec.shape, dtype, tensor::MemoryKind::kOptimizer);
       moments.second = stream_.zeros(parameter.spec.shape, dtype, tensor::MemoryKind::kOptimizer);

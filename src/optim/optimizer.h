@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,7 @@ namespace flyover::optim {
 struct ParameterSettings {
   double learning_rate = 0.0;  ///< at the peak of the schedule
   double weight_decay = 0.0;
+  std::optional<bool> as_matrix = {};  ///< whether Muon updates it, rather than AdamW; by its role where not given
 };
 
 /// A tensor that belongs to a checkpoint besides the weights, for example "first_moment/model.norm.weight".
@@ -51,7 +53,7 @@ class AdamWOptimizer final : public Optimizer {
     double epsilon = 1e-8;
     StateStorage state = StateStorage::kExact;
   };
-  using Selection = std::function<bool(const autograd::Parameter&)>;
+  using Selection = std::function<bool(const autograd::Parameter&, const ParameterSettings&)>;
   /// `settings`: one for each parameter of the set, in order. `selected`: which parameters it updates, all where empty.
   /// Moments start at zero. Throws Error for a beta2 with which moments in bf16 could not fall.
   AdamWOptimizer(tensor::Stream& stream, autograd::ParameterSet& parameters, std::vector<ParameterSettings> settings,

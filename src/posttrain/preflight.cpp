@@ -19,6 +19,7 @@
 #include "models/fp4_experts.h"
 #include "posttrain/scoring.h"
 #include "posttrain/written_model.h"
+#include "recipe/choices.h"
 
 namespace flyover::posttrain {
 namespace {
@@ -65,17 +66,20 @@ bool matches_parameter(const autograd::ParameterSpec& spec, const std::string& p
 }
 
 devices::cpu::InstructionSet instruction_set(const recipe::Recipe& recipe) {
-  switch (recipe.instruction_set) {
-    case recipe::InstructionSet::kAvx2:
-      return devices::cpu::choose_instruction_set("avx2");
-    case recipe::InstructionSet::kAvx512:
-      return devices::cpu::choose_instruction_set("avx512");
-    case recipe::InstructionSet::kAvx512Bf16:
-      return devices::cpu::choose_instruction_set("avx512_bf16");
-    case recipe::InstructionSet::kAuto:
-      break;
+  const bool is_open = recipe.instruction_set == recipe::InstructionSet::kAuto;
+  return devices::cpu::choose_instruction_set(is_open ? "" : recipe::name_of(recipe.instruction_set));
+}
+
+/// Results depend on the instructions: a run keeps those that it began with.
+void choose_instruction_set(recipe::Recipe& recipe) {
+  if (recipe.device == recipe::DeviceKind::kCpu) {
+    const std::string_view chosen = devices::cpu::name_of(instruction_set(recipe));
+    for (const recipe::Choice& choice : recipe::choices_of(recipe.instruction_set)) {
+      if (choice.name == chosen) {
+        recipe.instruction_set = static_cast<recipe::InstructionSet>(choice.value);
+      }
+    }
   }
-  return devices::cpu::choose_instruction_set("");
 }
 
 int threads_of(const recipe::Recipe& recipe) {
@@ -175,7 +179,9 @@ trainer::MemoryPlan plan_stage(const recipe::Recipe& recipe, const recipe::Stage
   request.dtype = compute_type(recipe);
   request.step = step_options(stage);
   request.optimizer = optimizer_choice(stage.optimizer);
-  request.frozen = decide_parameters(model->parameters(), stage).frozen;
+  ParameterDecisions decisions = decide_parameters(model->parameters(), stage);
+  request.settings = std::move(decisions.settings);
+  request.frozen = std::move(decisions.frozen);
   request.fp4_experts = stage.quantisation_aware == recipe::QuantisationAware::kFp4;
   request.micro_batch = largest_micro_batch(*prepared.plan, micro_batch_tokens);
   request.validation = largest_validation(stage, prepared.data.validation, micro_batch_tokens);
@@ -246,10 +252,13 @@ std::int64_t checkpoints_of(const recipe::Stage& stage, const PreparedStage& pre
 
 /// Throws Error for settings of mixture_of_experts that this model cannot use. Defaults, and 0, ask for nothing.
 void require_useful_settings(const recipe::Stage& stage, const models::LanguageModel& model) {
+  const auto& all = model.parameters().all();
   const auto trains = [&](autograd::TrainedBy by) {
-    const auto& all = model.parameters().all();
     return std::any_of(all.begin(), all.end(), [&](const auto& parameter) { return parameter.spec.trained_by == by; });
   };
+  const bool routes_by_table = std::any_of(all.begin(), all.end(), [](const autograd::Parameter& parameter) {
+    return parameter.spec.storage == autograd::ParameterStorage::kIndices;
+  });
   struct Setting {
     std::string_view key;
     double value;
@@ -267,7 +276,9 @@ void require_useful_settings(const recipe::Stage& stage, const models::LanguageM
         {"bias_update_speed", given.bias_update_speed, usual.bias_update_speed, !model.balanced_mixtures().empty(),
          "routers with a bias"},
         {"indexer_loss_weight", given.indexer_loss_weight, usual.indexer_loss_weight,
-         trains(autograd::TrainedBy::kIndexer), "a layer with an indexer"}}) {
+         trains(autograd::TrainedBy::kIndexer), "a layer with an indexer"},
+        {"balance_hash_layers", given.balance_hash_layers ? 1.0 : 0.0, 0.0, routes_by_table,
+         "a layer that routes by table"}}) {
     base::require(setting.is_useful || setting.value == setting.usual || setting.value == 0,
                   "{}: {} needs {}, and this {} has none: take the key out",
                   stage.origin.at(fmt::format("mixture_of_experts.{}", setting.key)), setting.value, setting.needs,
@@ -301,6 +312,16 @@ tensor::DType compute_type(const recipe::Recipe& recipe) {
   return recipe.precision == recipe::Precision::kBf16 ? tensor::DType::kBf16 : tensor::DType::kF32;
 }
 
+bool has_instruction_set(const recipe::Recipe& recipe) {
+  if (recipe.device != recipe::DeviceKind::kCpu || recipe.instruction_set == recipe::InstructionSet::kAuto) {
+    return true;
+  }
+  const auto sets = devices::cpu::available_instruction_sets();
+  return std::any_of(sets.begin(), sets.end(), [&](devices::cpu::InstructionSet set) {
+    return devices::cpu::name_of(set) == recipe::name_of(recipe.instruction_set);
+  });
+}
+
 std::unique_ptr<devices::Device> make_device(const recipe::Recipe& recipe) {
   if (recipe.device == recipe::DeviceKind::kReference) {
     return devices::reference::make_device();
@@ -327,6 +348,7 @@ trainer::StepOptions step_options(const recipe::Stage& stage) {
   options.max_grad_norm = stage.optimizer.max_grad_norm;
   options.auxiliary = {.further_weight = stage.mixture_of_experts.mtp_loss_weight,
                        .balance_coefficient = stage.mixture_of_experts.balance_loss_weight,
+                       .balance_hash_layers = stage.mixture_of_experts.balance_hash_layers,
                        .indexer_coefficient = stage.mixture_of_experts.indexer_loss_weight,
                        .bias_update_speed = stage.mixture_of_experts.bias_update_speed};
   switch (stage.recompute) {
@@ -406,6 +428,12 @@ ParameterDecisions decide_parameters(const autograd::ParameterSet& parameters, c
         settings.learning_rate = group.learning_rate.value_or(settings.learning_rate);
         settings.weight_decay = group.weight_decay.value_or(settings.weight_decay);
         frozen = frozen || group.frozen;
+        if (group.optimizer) {
+          settings.as_matrix = *group.optimizer == recipe::OptimizerName::kMuon;
+          base::require(!*settings.as_matrix || parameter.spec.shape.rank() >= 2,
+                        "{}: optimizer is muon, but {} is no matrix (its shape is {})", place_of(i),
+                        parameter.spec.name, kernels::to_string(parameter.spec.shape));
+        }
         break;
       }
     }
@@ -449,6 +477,7 @@ std::uint64_t required_disk(const recipe::Recipe& recipe, const std::vector<Prep
 }
 
 std::vector<PreparedStage> prepare_stages(recipe::Recipe& recipe) {
+  choose_instruction_set(recipe);
   check_tasks(recipe);
   std::vector<PreparedStage> prepared;
   for (std::size_t i = 0; i < recipe.stages.size(); ++i) {

@@ -32,6 +32,9 @@ checkpoint::ModelOutput model_output(const StartingModel& start);
 
 tensor::DType compute_type(const recipe::Recipe& recipe);
 
+/// Whether this machine has the instruction set that the recipe names, if it names one.
+bool has_instruction_set(const recipe::Recipe& recipe);
+
 /// The device that the recipe names.
 std::unique_ptr<devices::Device> make_device(const recipe::Recipe& recipe);
 
@@ -39,7 +42,8 @@ std::unique_ptr<devices::Device> make_device(const recipe::Recipe& recipe);
 /// best model.
 std::uint64_t required_disk(const recipe::Recipe& recipe, const std::vector<PreparedStage>& prepared);
 
-/// Prepares every stage in order and fills in the micro-batches that the recipe leaves open. Throws Error.
+/// Prepares every stage in order and fills in what the recipe leaves open: the CPU's instruction set, micro-batches.
+/// Throws Error.
 std::vector<PreparedStage> prepare_stages(recipe::Recipe& recipe);
 
 /// The model of a stage, as the recipe wants it trained.

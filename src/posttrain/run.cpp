@@ -22,6 +22,7 @@
 #include "checkpoint/model_weights.h"
 #include "posttrain/preflight.h"
 #include "posttrain/scoring.h"
+#include "recipe/choices.h"
 #include "trainer/trainer.h"
 
 namespace flyover::posttrain {
@@ -74,6 +75,9 @@ void reconcile(recipe::Recipe& recipe, const fs::path& stored_file) {
   recipe::Recipe adapted = recipe;
   adapted.threads = stored.threads;
   adapted.memory_limit = stored.memory_limit;
+  if (adapted.instruction_set == recipe::InstructionSet::kAuto) {
+    adapted.instruction_set = stored.instruction_set;
+  }
   if (stored.stages.size() == adapted.stages.size()) {
     for (std::size_t i = 0; i < stored.stages.size(); ++i) {
       if (adapted.stages[i].batch.micro_batch_tokens == 0) {
@@ -85,6 +89,11 @@ void reconcile(recipe::Recipe& recipe, const fs::path& stored_file) {
   base::require(now == then,
                 "{}: the recipe differs from the one of this run: {}. Undo the change, or use a new run_directory",
                 stored_file.string(), first_difference(then, now));
+  base::require(has_instruction_set(adapted),
+                "{}: the run computes with {}, which this machine lacks, and other instructions would give other bits. "
+                "Resume it on a machine that has them, or use a new run_directory",
+                stored_file.string(), recipe::name_of(adapted.instruction_set));
+  recipe.instruction_set = adapted.instruction_set;
   recipe.stages = adapted.stages;
 }
 

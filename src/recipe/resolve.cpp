@@ -24,11 +24,13 @@ void check_optimizer(const Optimizer& optimizer, const Where& where) {
   for (std::size_t i = 0; i < optimizer.parameter_groups.size(); ++i) {
     const ParameterGroup& group = optimizer.parameter_groups[i];
     const Where place = where.element("parameter_groups", i);
-    const bool has_settings = group.learning_rate || group.weight_decay;
+    const bool has_settings = group.learning_rate || group.weight_decay || group.optimizer;
     place.require(!group.frozen || !has_settings, "frozen",
-                  "frozen parameters have neither learning_rate nor weight_decay");
+                  "frozen parameters have neither learning_rate nor weight_decay nor optimizer");
     place.require(group.frozen || has_settings, "pattern",
-                  "the group changes nothing (give learning_rate, weight_decay or frozen: true)");
+                  "the group changes nothing (give learning_rate, weight_decay, optimizer or frozen: true)");
+    place.require(!group.optimizer || optimizer.name == OptimizerName::kMuon, "optimizer",
+                  "a group chooses its own only where the stage's optimizer.name is muon");
   }
 }
 

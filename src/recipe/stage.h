@@ -63,6 +63,7 @@ struct ParameterGroup {
   std::string pattern = {};  ///< of a parameter's name; * stands for any characters
   std::optional<double> learning_rate = {};
   std::optional<double> weight_decay = {};
+  std::optional<OptimizerName> optimizer = {};
   bool frozen = false;
   friend bool operator==(const ParameterGroup&, const ParameterGroup&) = default;
 };
@@ -125,6 +126,7 @@ struct Logging {
 struct MixtureOfExperts {
   double mtp_loss_weight = 0.1;  ///< 0 = the block that predicts the token after the next stays as it is
   double balance_loss_weight = 1e-4;
+  bool balance_hash_layers = false;
   double bias_update_speed = 1e-3;
   double indexer_loss_weight = 0.0;  ///< 0 = indexers stay as they are
   friend bool operator==(const MixtureOfExperts&, const MixtureOfExperts&) = default;

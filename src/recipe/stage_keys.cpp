@@ -147,6 +147,11 @@ const Section& section_of(const ParameterGroup*) {
                                            .documentation = "Weight decay, also for norms and biases.",
                                            .range = between(0, 10),
                                            .default_text = "the optimizer's"}),
+       key(&ParameterGroup::optimizer,
+           {.name = "optimizer",
+            .documentation = "Where the stage's optimizer is `muon`: which one updates these parameters. Muon updates "
+                             "matrices only.",
+            .default_text = "by the parameter's kind"}),
        key(&ParameterGroup::frozen, {.name = "frozen", .documentation = "The parameters are not trained."})},
   };
   return section;
@@ -230,6 +235,10 @@ const Section& section_of(const MixtureOfExperts*) {
                              "the loss over the whole batch that `router_aux_loss_coef` weighs elsewhere.",
             .range = at_least(0),
             .aliases = {"router_aux_loss_coef"}}),
+       key(&MixtureOfExperts::balance_hash_layers,
+           {.name = "balance_hash_layers",
+            .documentation = "Whether that loss counts layers that route by a table, too: it moves the scores with "
+                             "which they weigh their experts, not which experts they take."}),
        key(&MixtureOfExperts::bias_update_speed,
            {.name = "bias_update_speed",
             .documentation = "What a step adds to or takes from the bias with which a router favours each expert, to "

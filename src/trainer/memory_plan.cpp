@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
@@ -28,9 +29,9 @@ MemoryPlan plan_memory(const PlanRequest& request) {
     models::round_experts_to_fp4(*model);
   }
   model->parameters().allocate(stream, request.dtype, autograd::ParameterUse::kTraining);
-  const auto optimizer =
-      optim::make_optimizer(stream, model->parameters(),
-                            std::vector<optim::ParameterSettings>(model->parameters().all().size()), request.optimizer);
+  std::vector<optim::ParameterSettings> settings = request.settings;
+  settings.resize(model->parameters().all().size());
+  const auto optimizer = optim::make_optimizer(stream, model->parameters(), std::move(settings), request.optimizer);
   std::vector<tensor::Tensor> routed;
   for (std::size_t mixture = 0; request.routed_tokens > 0 && mixture < model->summary().mixtures.size(); ++mixture) {
     routed.push_back(stream.empty({request.routed_tokens, model->summary().choices}, tensor::DType::kI32));

@@ -26,10 +26,11 @@ struct PlanRequest {
   tensor::DType dtype = tensor::DType::kBf16;
   StepOptions step;
   optim::OptimizerChoice optimizer;
-  std::vector<bool> frozen;      ///< per parameter; empty = none
-  bool fp4_experts = false;      ///< models::round_experts_to_fp4
-  nn::PackedTokens micro_batch;  ///< the largest of the run
-  nn::PackedTokens validation;   ///< the largest of validation; without tokens = there is none
+  std::vector<optim::ParameterSettings> settings;  ///< per parameter; empty = the same for all
+  std::vector<bool> frozen;                        ///< per parameter; empty = none
+  bool fp4_experts = false;                        ///< models::round_experts_to_fp4
+  nn::PackedTokens micro_batch;                    ///< the largest of the run
+  nn::PackedTokens validation;                     ///< the largest of validation; without tokens = there is none
   /// Scores the model before and after training, or what of that takes most memory; empty = nothing does.
   std::function<void(models::LanguageModel& model, tensor::Stream& stream)> score;
   std::int64_t routed_tokens = 0;  ///< whose experts anticipatory routing keeps

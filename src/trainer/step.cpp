@@ -39,6 +39,7 @@ nn::AuxiliaryLosses auxiliary_losses(Stream& stream, const nn::PackedTokens& pac
     auxiliary.document_weights = stream.upload(weights, {static_cast<std::int64_t>(weights.size())});
     auxiliary.balance = sums.total(kBalance);
     auxiliary.balance_coefficient = static_cast<float>(options.balance_coefficient);
+    auxiliary.balance_hash_layers = options.balance_hash_layers;
   }
   if (options.further_weight > 0) {
     auxiliary.further = nn::further_targets(stream, packed, static_cast<float>(options.further_weight));

@@ -15,6 +15,7 @@ namespace flyover::trainer {
 struct AuxiliaryOptions {
   double further_weight = 0.0;       ///< of the loss of predicting the token after the next
   double balance_coefficient = 0.0;  ///< of the routers' sequence-wise balance loss
+  bool balance_hash_layers = false;  ///< that loss counts layers that route by table, too
   double indexer_coefficient = 0.0;  ///< of the indexers' loss; 0: they must be frozen
   double bias_update_speed = 0.0;    ///< of the bias that balances routers without a loss; 0 = it stays
 };

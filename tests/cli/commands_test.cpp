@@ -1,6 +1,8 @@
 // The verbs as users call them.
 #include <algorithm>
 #include <csignal>
+#include <cstdlib>
+#include <optional>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -170,6 +172,63 @@ TEST(Commands, ASignalWhileARunIsPreparedEndsItWithNothingWritten) {
     EXPECT_EQ(result.signal, signal) << result.exit_code << "\n" << result.output;
     EXPECT_FALSE(std::filesystem::exists(run));
   }
+}
+
+/// Sets FLYOVER_INSTRUCTION_SET for the programs that are started; puts back what was there.
+class ForcedInstructionSet {
+ public:
+  ForcedInstructionSet() {
+    if (const char* const value = std::getenv(kName)) {
+      before_ = value;
+    }
+  }
+  ~ForcedInstructionSet() { set(before_); }
+  ForcedInstructionSet(const ForcedInstructionSet&) = delete;
+  ForcedInstructionSet& operator=(const ForcedInstructionSet&) = delete;
+
+  void set(const std::optional<std::string>& value) const {
+    if (value) {
+      ::setenv(kName, value->c_str(), 1);
+    } else {
+      ::unsetenv(kName);
+    }
+  }
+
+ private:
+  static constexpr const char* kName = "FLYOVER_INSTRUCTION_SET";
+  std::optional<std::string> before_;
+};
+
+TEST(Commands, AResumedRunKeepsTheInstructionSetThatItBeganWith) {
+  const ForcedInstructionSet forced;
+  const TemporaryDirectory directory;
+  const auto recipe = directory.path() / "recipe.yaml", run = directory.path() / "run";
+  write_file(recipe, tiny_recipe(run));
+  forced.set("avx2");
+  const ProcessResult whole = run_flyover({"run", recipe.string()});
+  ASSERT_EQ(whole.exit_code, 0) << whole.output;
+  EXPECT_THAT(base::read_file(run / "recipe.yaml"), HasSubstr("instruction_set: avx2\n"));
+  const std::string weights = base::read_file(run / "model" / "model.safetensors");
+
+  const auto forget_the_end = [&] {
+    std::filesystem::remove_all(run / "model");
+    std::filesystem::remove(run / "checkpoints" / "step-30" / "manifest.json");
+  };
+  forget_the_end();
+  forced.set(std::nullopt);
+  const ProcessResult resumed = run_flyover({"run", recipe.string(), "--resume"});
+  ASSERT_EQ(resumed.exit_code, 0) << resumed.output;
+  EXPECT_THAT(resumed.output, HasSubstr("resumed after step 28"));
+  EXPECT_TRUE(base::read_file(run / "model" / "model.safetensors") == weights);
+
+  if (devices::cpu::available_instruction_sets().size() == 1) {
+    GTEST_SKIP() << "this machine has one instruction set";
+  }
+  forget_the_end();
+  forced.set("avx512");
+  const ProcessResult elsewhere = run_flyover({"run", recipe.string(), "--resume"});
+  EXPECT_EQ(elsewhere.exit_code, 2);
+  EXPECT_THAT(elsewhere.output, HasSubstr("the run computes with avx2, which this machine lacks"));
 }
 
 TEST(Commands, ResumingSaysWhichCheckpointsItCannotUse) {

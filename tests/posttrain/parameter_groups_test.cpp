@@ -81,6 +81,26 @@ TEST(ParameterGroups, StackedParametersAreMatchedByAllTheirTensorsOrByTheirOwnNa
               testing::AllOf(HasSubstr("optimizer.parameter_groups[1]"), HasSubstr("v_proj.weight but not")));
 }
 
+TEST(ParameterGroups, AGroupMayChooseBetweenMuonAndAdamW) {
+  tests::Machine machine{devices::cpu::make_device(1, devices::cpu::choose_instruction_set(""))};
+  const auto model = tests::tiny_llama(false);
+  const std::vector<ParameterGroup> groups = {{.pattern = "*o_proj*", .optimizer = recipe::OptimizerName::kAdamW},
+                                              {.pattern = "*embed*", .optimizer = recipe::OptimizerName::kMuon}};
+  const ParameterDecisions decisions = decide_parameters(model->parameters(), stage_with(groups));
+  model->parameters().allocate(machine.stream, DType::kF32, autograd::ParameterUse::kTraining);
+  const auto optimizer = optim::make_optimizer(machine.stream, model->parameters(), decisions.settings,
+                                               {.kind = optim::OptimizerKind::kMuon, .options = {}});
+  std::vector<std::string> names;
+  for (const optim::StateTensor& state : optimizer->state()) {
+    names.push_back(state.name);
+  }
+  EXPECT_THAT(names, testing::IsSupersetOf({"first_moment/model.layers.0.self_attn.o_proj.weight",
+                                            "momentum/model.layers.0.mlp.down_proj.weight",
+                                            "momentum/model.embed_tokens.weight"}));
+  EXPECT_THAT(message_of({{.pattern = "model.norm.weight", .optimizer = recipe::OptimizerName::kMuon}}),
+              HasSubstr("optimizer is muon, but model.norm.weight is no matrix"));
+}
+
 TEST(ParameterGroups, TheFirstMatchingGroupCountsAndTheRestIsTheOptimizers) {
   const auto model = tests::tiny_llama(false);
   const ParameterDecisions decisions = decide_parameters(

@@ -200,10 +200,13 @@ TEST(RecipeErrors, KeysThatContradictEachOtherAreNamed) {
         "r.yaml:2: model.random.tokenizer: give either path or train_bpe"},
        {"learning_rate: 2e-5", "learning_rate: 2e-5\n      parameter_groups: [{pattern: a, frozen: true, lr: 1e-3}]",
         "r.yaml:9: stages[0].optimizer.parameter_groups[0].frozen: frozen parameters have neither learning_rate nor "
-        "weight_decay"},
+        "weight_decay nor optimizer"},
+       {"learning_rate: 2e-5", "learning_rate: 2e-5\n      parameter_groups: [{pattern: a, optimizer: adamw}]",
+        "r.yaml:9: stages[0].optimizer.parameter_groups[0].optimizer: a group chooses its own only where the stage's "
+        "optimizer.name is muon"},
        {"learning_rate: 2e-5", "learning_rate: 2e-5\n      parameter_groups: [{pattern: a}]",
         "r.yaml:9: stages[0].optimizer.parameter_groups[0].pattern: the group changes nothing (give learning_rate, "
-        "weight_decay or frozen: true)"}});
+        "weight_decay, optimizer or frozen: true)"}});
   EXPECT_EQ(message_of("run_directory: a\nmodel: b\nstages: []\n"), "r.yaml:3: stages: expected at least one stage");
   EXPECT_EQ(message_of(replaced(kLongRecipe, "    overlong: truncate", "    train_on: assistant")),
             "r.yaml:27: stages[0].data.train_on: the algorithm continued trains on all tokens (leave it out, or use "

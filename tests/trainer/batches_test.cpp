@@ -224,6 +224,41 @@ TEST_P(MicroBatches, LossesLoadAndGradientsDoNotDependOnTheSplit) {
   }
 }
 
+TEST(BalanceLoss, CountsLayersThatRouteByTableWhereAskedTo) {
+  const Dataset dataset = dataset_of(4);
+  const std::vector<std::uint32_t> batch = {0, 1, 2, 3};
+  tests::Machine machine(devices::reference::make_device());
+  const auto model = tests::tiny_model("deepseek_v4");
+  model->parameters().allocate(machine.stream, tensor::DType::kF32, autograd::ParameterUse::kTraining);
+  tests::randomise(*model, machine.stream, 0.3, 1);
+  trainer::StepOptions options;
+  options.auxiliary.balance_coefficient = 0.1;
+  const auto compute = [&](bool hash_layers) {
+    options.auxiliary.balance_hash_layers = hash_layers;
+    return trainer::compute_gradients(*model, machine.stream, micro_batches(dataset, batch, 1000), options);
+  };
+  const double learned = compute(false).balance_loss, all = compute(true).balance_loss;
+  // A layer's loss is about its coefficient: 1 where loads and scores are even.
+  std::int64_t tables = 0;
+  for (const auto& parameter : model->parameters().all()) {
+    tables += parameter.spec.storage == autograd::ParameterStorage::kIndices ? 1 : 0;
+  }
+  ASSERT_GT(tables, 0);
+  EXPECT_NEAR(all - learned, 0.1 * static_cast<double>(tables), 0.03 * static_cast<double>(tables));
+
+  const auto& parameters = model->parameters().all();
+  const auto router = std::find_if(parameters.begin(), parameters.end(), [](const autograd::Parameter& parameter) {
+    return parameter.spec.name == "layers.0.ffn.gate.weight";
+  });
+  ASSERT_NE(router, parameters.end());
+  const auto gradient_with = [&](bool hash_layers) {
+    compute(hash_layers);
+    return tests::read_doubles(machine.stream, router->gradient);
+  };
+  const std::vector<double> without = gradient_with(false), with = gradient_with(true);
+  EXPECT_NE(with, without);
+}
+
 INSTANTIATE_TEST_SUITE_P(Families, MicroBatches, testing::ValuesIn(tests::families()),
                          [](const auto& family) { return family.param; });
 
