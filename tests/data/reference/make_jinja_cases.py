@@ -988,6 +988,14 @@ EXTRAS = {
 }
 
 
+# The built-in templates: their constants, and the files below src/data that hold them.
+BUILT_IN = {
+    "kChatMl": "protocol_strings.h",
+    "kLlama3": "protocol_strings.h",
+    "kPlain": "built_in_templates.cpp",
+}
+
+
 def fnv1a(data):
     number = 0xCBF29CE484222325
     for byte in data:
@@ -1002,9 +1010,10 @@ def real_cases(directory):
     for name in ("qwen3", "deepseek_v3", "minimind"):
         config = json.loads((directory / name / "tokenizer_config.json").read_text())
         templates[f"{name}/tokenizer_config.json"] = config["chat_template"]
-    built_in = pathlib.Path(__file__).parents[3] / "src/data/built_in_templates.cpp"
-    for name, source in zip(("chatml", "llama3", "plain"), re.findall(r'R"\((.*?)\)"', built_in.read_text(), re.S)):
-        templates["built-in " + name] = source
+    sources = pathlib.Path(__file__).parents[3] / "src/data"
+    for name, file in BUILT_IN.items():
+        constant = re.search(rf'\b{name} = R"\((.*?)\)"', (sources / file).read_text(), re.S)
+        templates["built-in " + name.removeprefix("k").lower()] = constant[1]
     for path, source in templates.items():
         for conversation, content in CONVERSATIONS.items():
             for extra, variables in EXTRAS.items():
