@@ -36,12 +36,29 @@ int floor_of(const std::string& folder) {
   return -1;
 }
 
-std::vector<fs::path> sources_below(const fs::path& root) {
+/// Files below a folder with one of these endings.
+std::vector<fs::path> files_below(const fs::path& root, const std::set<std::string>& endings) {
   std::vector<fs::path> files;
   for (const auto& entry : fs::recursive_directory_iterator(root)) {
-    const std::string extension = entry.path().extension().string();
-    if (entry.is_regular_file() && (extension == ".h" || extension == ".cpp")) {
+    if (entry.is_regular_file() && endings.contains(entry.path().extension().string())) {
       files.push_back(entry.path());
+    }
+  }
+  return files;
+}
+
+std::vector<fs::path> sources_below(const fs::path& root) {
+  return files_below(root, {".h", ".cpp"});
+}
+
+/// Everything that is written to be read as a program: sources, scripts and what builds them.
+std::vector<fs::path> programs_of(const fs::path& repository) {
+  std::vector<fs::path> files = {repository / "CMakeLists.txt"};
+  for (const char* folder : {"src", "tests", "bench", "scripts", "cmake"}) {
+    for (const fs::path& path : files_below(repository / folder, {".h", ".cpp", ".py", ".sh", ".cmake", ".txt"})) {
+      if (path.extension() != ".txt" || path.filename() == "CMakeLists.txt") {
+        files.push_back(path);
+      }
     }
   }
   return files;
@@ -107,10 +124,13 @@ std::size_t lines_of(const fs::path& path) {
 
 TEST(House, FilesAreShort) {
   constexpr std::size_t kMostLines = 800;
-  for (const char* folder : {"src", "tests", "bench"}) {
-    for (const fs::path& path : sources_below(tests::repository() / folder)) {
-      EXPECT_LE(lines_of(path), kMostLines) << path.string();
-    }
+  std::map<std::string, std::size_t> seen;
+  for (const fs::path& path : programs_of(tests::repository())) {
+    EXPECT_LE(lines_of(path), kMostLines) << path.string();
+    ++seen[path.extension().string()];
+  }
+  for (const char* ending : {".h", ".cpp", ".py", ".sh", ".cmake", ".txt"}) {
+    EXPECT_GT(seen[ending], 0u) << "no file ends in " << ending;
   }
 }
 
