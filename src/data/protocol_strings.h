@@ -1,8 +1,10 @@
-// The strings that published formats of conversations prescribe, all in this file. ChatML: OpenAI, openai-python's
-// chatml.md, 2023; its tools as in the Hermes function calling format (Nous Research), its reasoning in <think> as in
-// DeepSeek-R1. Llama 3: the prompt format of its model card (Meta, 2024), without tools. DeepSeek-V4: the tokens of its
-// published tokenizer, the tags and beginnings of texts of its published prompt encoding. What the templates say
-// besides is our own.
+// What published formats of conversations prescribe: the templates of ChatML and Llama 3, and of DeepSeek-V4 the
+// control tokens, tags and beginnings of texts. Not here: which words of the templates are control tokens and which
+// ends a turn (built_in_templates.cpp), the order of DeepSeek-V4's parts and the blank lines between them
+// (data/deepseek_v4), and GPT-2's <|endoftext|>, which no template writes (posttrain/starting_model.cpp). Sources:
+// ChatML: OpenAI, openai-python's chatml.md, 2023; its tools as in the Hermes function calling format (Nous Research),
+// its reasoning in <think> as in DeepSeek-R1. Llama 3: the prompt format of its model card (Meta, 2024), without tools.
+// DeepSeek-V4: its published tokenizer and prompt encoding. What the templates say besides is our own.
 #pragma once
 
 #include <array>

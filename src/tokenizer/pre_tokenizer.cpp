@@ -8,6 +8,7 @@
 
 namespace flyover::tokenizer {
 
+// Source: GPT-2's encoder.py, `Encoder.pat` (OpenAI, 2019; src/encoder.py of github.com/openai/gpt-2).
 const std::string_view kGpt2Pattern = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
 namespace {
