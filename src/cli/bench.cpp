@@ -124,6 +124,10 @@ Json to_json(const trainer::TrainBenchmarkResult& result) {
   return {{"tokens_per_second", result.tokens_per_second},
           {"mfu", result.mfu},
           {"seconds_per_step", result.seconds_per_step},
+          {"ceilings",
+           {{"f32_flops", result.ceilings.f32_flops},
+            {"bf16_flops", result.ceilings.bf16_flops},
+            {"bytes_per_second", result.ceilings.bytes_per_second}}},
           {"memory_peak_bytes", result.memory.peak},
           {"bytes_per_parameter", result.bytes_per_parameter},
           {"parts", to_json(result.parts)},
@@ -154,9 +158,6 @@ int bench_train(const BenchOptions& options) {
     const std::string key = fmt::format("train.{}.{}", name, dtype);
     report[key] = to_json(result);
     report[key]["config"] = config;
-    report["ceilings"] = {{"f32_flops", result.ceilings.f32_flops},
-                          {"bf16_flops", result.ceilings.bf16_flops},
-                          {"bytes_per_second", result.ceilings.bytes_per_second}};
     report["device"] = device->description();
     if (!options.json) {
       print_result(key, result);
