@@ -26,7 +26,8 @@ const Section& section_of(const Data*) {
                                               "`truncate` cuts their end, `drop` leaves them out; both are counted "
                                               "and reported. An answer that `truncate` cuts has lost its end-of-turn "
                                               "token, so that the model does not learn to stop there; the report says "
-                                              "how many there are."}),
+                                              "how many there are. An example whose answer lies behind the cut is left "
+                                              "out, and counted as dropped."}),
        key(&Data::packing, {.name = "packing",
                             .documentation = "What `batch.global_batch_size` counts: packs of `max_seq_length` tokens "
                                              "that hold as many whole examples as fit, or (`false`) examples. An "

@@ -81,11 +81,11 @@ TEST(DeepSeekV4Config, ALimitOfTheActivationThatIsNoneIsRefused) {
 }
 
 TEST(DeepSeekV4Config, AListOfTheWrongLengthIsNamed) {
-  for (const char* list : {"[0, 4]", "[0]", "[0, 4, 128, 0, 0]"}) {
+  for (const char* list : {"[0, 4]", "[0]", "[]", "[0, 4, 128, 0, 0]"}) {
     EXPECT_THAT(message_of(fmt::format(R"({{"compress_ratios": {}}})", list).c_str()),
                 HasSubstr("entries for 3 layers and 1 prediction blocks"));
   }
-  EXPECT_EQ(message_of(R"({"compress_ratios": []})"), "config.json: \"compress_ratios\" is missing");
+  EXPECT_EQ(message_of(R"({"compress_ratios": null})"), "config.json: \"compress_ratios\" is missing");
   EXPECT_THAT(message_of(R"({"mlp_layer_types": ["moe"]})"), HasSubstr("has 1 entries for 3 layers"));
 }
 

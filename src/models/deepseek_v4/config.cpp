@@ -94,7 +94,8 @@ std::vector<nn::CompressionKind> read_compression(const Json& config, std::strin
   const std::vector<std::string> types = read_words(config, "layer_types", source);
   const std::vector<std::int64_t> ratios = read_integers(config, "compress_ratios", source);
   const char* const key = types.empty() ? "compress_ratios" : "layer_types";
-  base::require(!types.empty() || !ratios.empty(), "{}: \"compress_ratios\" is missing", source);
+  base::require(!types.empty() || base::find_member(config, "compress_ratios", source) != nullptr,
+                "{}: \"compress_ratios\" is missing", source);
   std::vector<nn::CompressionKind> kinds = kinds_of_ratios(ratios, source);
   if (!types.empty()) {
     const std::vector<nn::CompressionKind> of_types = kinds_of_types(types, config, source);
