@@ -73,7 +73,8 @@ void recover_interrupted_write(const fs::path& target) {
 
 PendingDirectory::PendingDirectory(fs::path target) : target_(std::move(target)), path_(writing_name(target_)) {
   std::error_code error;
-  base::require(fs::create_directory(path_, error), "{}: cannot create: {}", path_.string(),
+  const bool created = fs::create_directory(path_, error);
+  base::require(created, "{}: cannot create: {}", path_.string(),
                 error ? error.message() : "it exists; does another process write the same directory?");
 }
 

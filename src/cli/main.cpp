@@ -1,7 +1,10 @@
+#include <cerrno>
 #include <cstdio>
+#include <filesystem>
 #include <iostream>
 #include <new>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <vector>
 
@@ -30,6 +33,33 @@ bool is_output_complete() {
   return complete;
 }
 
+/// What helps where the file system refuses for this reason.
+std::string_view advice_against(const std::error_code& reason) {
+  if (reason == std::errc::no_space_on_device || reason.value() == EDQUOT) {
+    return "make room (for bytes, df -h, and for files, df -i), or choose another disk";
+  }
+  if (reason == std::errc::permission_denied || reason == std::errc::operation_not_permitted ||
+      reason == std::errc::read_only_file_system) {
+    return "choose a place that this user may use, or give the right to";
+  }
+  if (reason == std::errc::filename_too_long) {
+    return "choose a shorter name";
+  }
+  if (reason == std::errc::too_many_symbolic_link_levels) {
+    return "a symbolic link there leads back to itself: remove it, or choose another place";
+  }
+  return "choose another place, or look at what is there";
+}
+
+/// What the file system refused: the place, the reason, what helps.
+std::string refusal(const std::filesystem::filesystem_error& error) {
+  std::string place = error.path1().empty() ? "the working directory" : error.path1().string();
+  if (!error.path2().empty()) {
+    place += " (to " + error.path2().string() + ")";
+  }
+  return fmt::format("{}: cannot be used: {}: {}", place, error.code().message(), advice_against(error.code()));
+}
+
 int guarded(const Action& action) {
   try {
     return action();
@@ -43,6 +73,9 @@ int guarded(const Action& action) {
     fmt::print(stderr,
                "error: the machine has no memory left: stop other programs, or raise the limit of this one (ulimit -v, "
                "the memory limit of its container)\n");
+    return kWrongInput;
+  } catch (const std::filesystem::filesystem_error& error) {
+    fmt::print(stderr, "error: {}\n", refusal(error));
     return kWrongInput;
   } catch (const std::system_error& error) {
     if (std::ferror(stdout) != 0) {

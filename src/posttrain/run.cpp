@@ -301,7 +301,7 @@ void report_scores(const Run& run) {
 RunOutcome run_recipe(const recipe::Recipe& recipe, const RunOptions& options) {
   Run run{recipe, options, {}, {}, {}, {}, {}, 0, {}};
   const fs::path path = recipe.run_directory;
-  const bool has_recipe = fs::exists(path / "recipe.yaml");
+  const bool has_recipe = trainer::RunDirectory::holds_recipe(path);
   const bool resuming = options.resume && has_recipe;
   if (resuming) {
     reconcile(run.recipe, path / "recipe.yaml");

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <system_error>
 #include <utility>
 
 #include <nlohmann/json.hpp>
@@ -222,8 +223,10 @@ void choose_template(StartingModel& model, const TemplateChoice& choice, const f
     add_tokens(model, directory, data::find_built_in_template(name).special_tokens);
     model.chat_template = data::ChatTemplate::built_in(name, tokens);
   } else if (!name.empty()) {
-    base::require(fs::exists(name), "chat_template \"{}\" is neither a file nor a built-in template; there are: {}",
-                  name, data::built_in_template_names());
+    std::error_code error;
+    const bool found = fs::exists(name, error);
+    base::require(found, "chat_template \"{}\" is neither a file{} nor a built-in template; there are: {}", name,
+                  error ? " (" + error.message() + ")" : "", data::built_in_template_names());
     model.chat_template.emplace(base::read_file(name), name, special_tokens(model, directory));
   } else if (!directory.empty()) {
     choose_own_template(model, directory);

@@ -1,6 +1,9 @@
 #include "trainer/run_directory.h"
 
+#include <cerrno>
 #include <cmath>
+#include <cstring>
+#include <system_error>
 
 #include <fcntl.h>
 #include <nlohmann/json.hpp>
@@ -65,7 +68,7 @@ MetricsFile::MetricsFile(fs::path path, std::string stage, std::int64_t last_ste
     base::write_file_atomically(path_, kept);
   }
   file_.open(path_, std::ios::app);
-  base::require(file_.good(), "{}: cannot open for writing", path_.string());
+  base::require(file_.good(), "{}: cannot open for writing: {}", path_.string(), std::strerror(errno));
 }
 
 void MetricsFile::append(std::int64_t step, const Metrics& metrics, const MetricLists& lists) {
@@ -82,6 +85,14 @@ void MetricsFile::append(std::int64_t step, const Metrics& metrics, const Metric
   file_.write(line.data(), static_cast<std::streamsize>(line.size()));
   file_.flush();
   base::require(file_.good(), "{}: cannot write (is the disk full?)", path_.string());
+}
+
+bool RunDirectory::holds_recipe(const fs::path& path) {
+  std::error_code error;
+  const bool found = fs::exists(path / kRecipeFile, error);
+  base::require(!error, "run_directory {}: cannot be used: {}: choose another directory", path.string(),
+                error.message());
+  return found;
 }
 
 void RunDirectory::require_free(const fs::path& path) {
@@ -118,7 +129,13 @@ RunDirectory::RunDirectory(fs::path path, Mode mode) : path_(std::move(path)), i
   }
   const fs::path lock_path = path_ / kLockFile;
   lock_ = ::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  base::require(lock_ >= 0, "run_directory {}: cannot write to it", path_.string());
+  if (lock_ < 0) {
+    const int reason = errno;
+    if (made_directory_) {
+      fs::remove(path_, error);
+    }
+    base::fail("run_directory {}: cannot write to it: {}", path_.string(), std::strerror(reason));
+  }
   if (::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
     ::close(lock_);
     base::fail("run_directory {}: another process is working in it", path_.string());

@@ -48,6 +48,9 @@ class RunDirectory {
   /// is nothing in it to go on from. Does nothing otherwise, and for a run that is continued.
   void discard_unused() const;
 
+  /// Whether a run has begun there. Throws Error where the file system does not let that be seen.
+  static bool holds_recipe(const std::filesystem::path& path);
+
   /// Throws Error unless a run can begin there: nothing is there, or only what a process that was ended before it began
   /// left. The message says whether what is there is a run, a damaged one or none, and what to do.
   static void require_free(const std::filesystem::path& path);

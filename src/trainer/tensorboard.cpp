@@ -2,6 +2,8 @@
 
 #include <array>
 #include <bit>
+#include <cerrno>
+#include <cstring>
 
 #include <fmt/core.h>
 
@@ -80,7 +82,7 @@ std::string tfrecord(std::string_view payload) {
 TensorboardFile::TensorboardFile(const std::filesystem::path& directory, double seconds)
     : path_(directory / fmt::format("{}{}.flyover", kPrefix, static_cast<std::int64_t>(seconds))),
       file_(path_, std::ios::binary | std::ios::app) {
-  base::require(file_.good(), "{}: cannot open for writing", path_.string());
+  base::require(file_.good(), "{}: cannot open for writing: {}", path_.string(), std::strerror(errno));
   write(double_field(1, seconds) + bytes_field(3, "brain.Event:2"));
 }
 

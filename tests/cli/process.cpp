@@ -4,10 +4,13 @@
 #include <array>
 #include <chrono>
 #include <csignal>
+#include <string_view>
 
 #include <fcntl.h>
 #include <fmt/core.h>
 #include <poll.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -20,6 +23,26 @@ namespace {
 
 std::int64_t microseconds_since(std::chrono::steady_clock::time_point begin) {
   return std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - begin).count();
+}
+
+bool write_whole(const char* file, std::string_view text) {
+  const int descriptor = ::open(file, O_WRONLY);
+  const bool written = ::write(descriptor, text.data(), text.size()) == static_cast<ssize_t>(text.size());
+  ::close(descriptor);
+  return written;
+}
+
+/// Mounts a disk that only this process and its children see; ends the process where that is not allowed.
+void mount_small_disk(const std::string& directory, int files) {
+  const std::string user = fmt::format("0 {} 1", ::geteuid()), group = fmt::format("0 {} 1", ::getegid());
+  const std::string size = fmt::format("nr_inodes={}", files);
+  const bool mounted = ::unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0 && write_whole("/proc/self/setgroups", "deny") &&
+                       write_whole("/proc/self/uid_map", user) && write_whole("/proc/self/gid_map", group) &&
+                       ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
+                       ::mount("tmpfs", directory.c_str(), "tmpfs", 0, size.c_str()) == 0;
+  if (!mounted) {
+    ::_exit(kNoSmallDisk);
+  }
 }
 
 [[noreturn]] void become_flyover(const std::vector<std::string>& arguments, const ProcessOptions& options, int input,
@@ -38,6 +61,9 @@ std::int64_t microseconds_since(std::chrono::steady_clock::time_point begin) {
     const auto bytes = static_cast<rlim_t>(options.address_space_limit);
     const struct rlimit limit { bytes, bytes };
     ::setrlimit(RLIMIT_AS, &limit);
+  }
+  if (!options.small_disk.empty()) {
+    mount_small_disk(options.small_disk, options.small_disk_files);
   }
   std::vector<char*> argv;
   std::string program = FLYOVER_BINARY;

@@ -8,6 +8,9 @@
 
 namespace flyover::tests {
 
+/// The exit code of a child for which no small disk could be mounted.
+constexpr int kNoSmallDisk = 126;
+
 struct ProcessResult {
   int exit_code = 0;             ///< -1 where a signal ended it
   int signal = 0;                ///< that ended it, or 0
@@ -23,6 +26,8 @@ struct ProcessOptions {
   std::string output_file = {};               ///< where standard output goes instead of into the result
   std::int64_t file_size_limit = -1;          ///< bytes that a file may have: writing more fails as on a full disk
   std::int64_t address_space_limit = -1;      ///< bytes that the child may map (ulimit -v)
+  std::string small_disk = {};                ///< a directory that is a disk of its own for the child, gone with it
+  int small_disk_files = 0;                   ///< files and directories that this disk has room for, itself included
 };
 
 /// Runs `flyover` with these arguments.
