@@ -181,6 +181,22 @@ trainer::TrainerOptions trainer_options(const Run& run, std::size_t index, std::
   return options;
 }
 
+/// Writes what a finished stage has made, and leaves its last weights in the model. A resumed run takes `model` for the
+/// sign that the stage is done: it is written last.
+void write_models(const Run& run, std::size_t index, const StartingModel& start, const models::LanguageModel& model,
+                  trainer::Trainer& trainer) {
+  const std::int64_t last = trainer.info().step, best = trainer.info().best_step;
+  if (run.recipe.stages[index].checkpoint.keep_best && best > 0 && best != last) {
+    const fs::path path = run.stage_path(index) / "model-best";
+    trainer.load(best);
+    checkpoint::write_model(path, *start.config, model, *run.stream, model_output(start));
+    run.say(fmt::format("model with the lowest validation loss (step {}): {}", best, path.string()));
+    trainer.load(last);
+  }
+  checkpoint::write_model(run.model_path(index), *start.config, model, *run.stream, model_output(start));
+  run.say(fmt::format("model: {}", run.model_path(index).string()));
+}
+
 RunOutcome run_stage(Run& run, std::size_t index, PreparedStage& prepared) {
   const recipe::Stage& stage = run.recipe.stages[index];
   const fs::path path = run.stage_path(index);
@@ -229,18 +245,9 @@ RunOutcome run_stage(Run& run, std::size_t index, PreparedStage& prepared) {
   const auto peak = run.allocator->statistics().peak;
   run.say(fmt::format("stage {}: done, memory peak {} (planned {})", stage.name, base::format_bytes(peak),
                       base::format_bytes(prepared.memory.memory.peak)));
-  checkpoint::write_model(run.model_path(index), *prepared.start.config, *model, *run.stream,
-                          model_output(prepared.start));
-  run.say(fmt::format("model: {}", run.model_path(index).string()));
+  write_models(run, index, prepared.start, *model, trainer);
   if (is_scored) {
     run.scores.emplace_back("trained", score_model(run.recipe, *model, *run.stream, prepared.start));
-  }
-  const std::int64_t best = trainer.info().best_step;
-  if (stage.checkpoint.keep_best && best > 0 && best != trainer.info().step) {
-    trainer.load(best);
-    checkpoint::write_model(path / "model-best", *prepared.start.config, *model, *run.stream,
-                            model_output(prepared.start));
-    run.say(fmt::format("model with the lowest validation loss (step {}): {}", best, (path / "model-best").string()));
   }
   return RunOutcome::kCompleted;
 }

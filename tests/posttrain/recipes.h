@@ -53,9 +53,9 @@ inline std::string output_of_run(const recipe::Recipe& recipe) {
 }
 
 /// Runs without showing anything.
-inline RunOutcome run_silently(const recipe::Recipe& recipe) {
+inline RunOutcome run_silently(const recipe::Recipe& recipe, bool resume = false) {
   std::FILE* output = std::fopen("/dev/null", "w");
-  const RunOutcome outcome = run_recipe(recipe, {false, output});
+  const RunOutcome outcome = run_recipe(recipe, {resume, output});
   std::fclose(output);
   return outcome;
 }

@@ -107,6 +107,36 @@ TEST_F(BestModel, IsNotWrittenWhereTheLastIsTheBestOrNobodyWantsIt) {
   EXPECT_FALSE(fs::exists(workplace_.path("unwanted") / "model-best"));
 }
 
+TEST_F(BestModel, OfAnEarlierStageIsWrittenByTheNextAttemptWhereWritingItFailed) {
+  recipe::Recipe stages = recipe("run", "other.jsonl", 80, 1e-2);
+  stages.stages[0].name = "first";
+  stages.stages.push_back(recipe("run", "other.jsonl", 1, 1e-2).stages[0]);
+  ASSERT_EQ(run_silently(stages), RunOutcome::kCompleted);
+  const fs::path run = workplace_.path("run"), first = run / "stages" / "first";
+  ASSERT_TRUE(fs::exists(first / "model-best")) << "this test needs a model that gets worse on what it does not see";
+  const auto models = [&] {
+    std::map<std::string, std::string> files;
+    for (const fs::path& model : {first / "model", first / "model-best", run / "model"}) {
+      files[model.string()] = base::read_file(model / "model.safetensors");
+    }
+    return files;
+  };
+  const auto expected = models();
+  for (const fs::path& path : {first / "model", first / "model-best", run / "model", run / "checkpoints"}) {
+    fs::remove_all(path);
+  }
+  base::write_file_atomically(first / "model-best", "in the way");
+  EXPECT_THROW(run_silently(stages, true), base::Error);
+  fs::remove(first / "model-best");
+  ASSERT_EQ(run_silently(stages, true), RunOutcome::kCompleted);
+  ASSERT_TRUE(fs::exists(first / "model-best"));
+  EXPECT_EQ(models(), expected);
+  fs::remove_all(first / "model");  // as after a kill between the two
+  fs::remove_all(run / "model");
+  ASSERT_EQ(run_silently(stages, true), RunOutcome::kCompleted);
+  EXPECT_EQ(models(), expected);
+}
+
 TEST_F(BestModel, NothingIsWrittenOfWeightsThatTheLastUpdateBroke) {
   recipe::Recipe broken = recipe("broken", "other.jsonl", 1, 1e-2);
   broken.stages[0].optimizer.weight_decay = 1e300;  // more than a recipe's text may ask for
