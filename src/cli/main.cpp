@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include <CLI/App.hpp>
@@ -21,14 +22,23 @@ namespace {
 
 using namespace flyover::cli;
 
+/// Prints to standard error. Where that cannot be written to there is no place left to say so: the exit code must do.
+template <typename... Args>
+void complain(fmt::format_string<Args...> format, Args&&... args) {
+  try {
+    fmt::print(stderr, format, std::forward<Args>(args)...);
+  } catch (const std::system_error&) {
+  }
+}
+
 /// Whether everything that was printed has reached standard output; says so where it has not.
 bool is_output_complete() {
   std::cout.flush();
   const bool complete = std::fflush(stdout) == 0 && std::ferror(stdout) == 0 && std::cout.good();
   if (!complete) {
-    fmt::print(stderr,
-               "error: standard output: cannot write to it (is the disk full?), part of the output is lost: make room, "
-               "or send the output elsewhere\n");
+    complain(
+        "error: standard output: cannot write to it (is the disk full?), part of the output is lost: make room, "
+        "or send the output elsewhere\n");
   }
   return complete;
 }
@@ -64,27 +74,27 @@ int guarded(const Action& action) {
   try {
     return action();
   } catch (const flyover::base::Error& error) {
-    fmt::print(stderr, "error: {}\n", error.what());
+    complain("error: {}\n", error.what());
     return kWrongInput;
   } catch (const flyover::base::InternalError& error) {
-    fmt::print(stderr, "internal error (please report this): {}\n", error.what());
+    complain("internal error (please report this): {}\n", error.what());
     return kInternalError;
   } catch (const std::bad_alloc&) {
-    fmt::print(stderr,
-               "error: the machine has no memory left: stop other programs, or raise the limit of this one (ulimit -v, "
-               "the memory limit of its container)\n");
+    complain(
+        "error: the machine has no memory left: stop other programs, or raise the limit of this one (ulimit -v, "
+        "the memory limit of its container)\n");
     return kWrongInput;
   } catch (const std::filesystem::filesystem_error& error) {
-    fmt::print(stderr, "error: {}\n", refusal(error));
+    complain("error: {}\n", refusal(error));
     return kWrongInput;
   } catch (const std::system_error& error) {
-    if (std::ferror(stdout) != 0) {
-      return kWrongInput;  // said when the output is found to be incomplete
+    if (std::ferror(stdout) != 0 || std::ferror(stderr) != 0) {
+      return kWrongInput;  // said, where it can be, when the output is found to be incomplete
     }
-    fmt::print(stderr, "internal error (please report this): {}\n", error.what());
+    complain("internal error (please report this): {}\n", error.what());
     return kInternalError;
   } catch (const std::exception& error) {
-    fmt::print(stderr, "internal error (please report this): {}\n", error.what());
+    complain("internal error (please report this): {}\n", error.what());
     return kInternalError;
   }
 }

@@ -89,6 +89,13 @@ TEST_F(BadPlaces, AChatTemplateWithANameThatIsTooLong) {
                  {"chat_template \"" + name + "\" is neither a file (File name too long) nor a built-in template"});
 }
 
+TEST_F(BadPlaces, StandardErrorThatCannotBeWrittenToChangesNoExitCode) {
+  ProcessOptions options;
+  options.error_file = "/dev/full";
+  const ProcessResult result = run_flyover({"run", (work_.path() / "missing.yaml").string()}, options);
+  EXPECT_EQ(result.exit_code, 2);
+}
+
 /// From a disk without room for the run directory to one that has room for everything.
 TEST_F(BadPlaces, ADiskWithRoomForFewFilesIsSaidToBeFull) {
   const fs::path disk = work_.path() / "disk";

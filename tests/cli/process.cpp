@@ -47,9 +47,11 @@ void mount_small_disk(const std::string& directory, int files) {
 
 [[noreturn]] void become_flyover(const std::vector<std::string>& arguments, const ProcessOptions& options, int input,
                                  int output) {
-  const std::string& file = options.output_file;
-  ::dup2(file.empty() ? output : ::open(file.c_str(), O_WRONLY | O_CREAT, 0644), STDOUT_FILENO);
-  ::dup2(output, STDERR_FILENO);
+  const auto end_of = [&](const std::string& file) {
+    return file.empty() ? output : ::open(file.c_str(), O_WRONLY | O_CREAT, 0644);
+  };
+  ::dup2(end_of(options.output_file), STDOUT_FILENO);
+  ::dup2(end_of(options.error_file), STDERR_FILENO);
   ::dup2(input, STDIN_FILENO);
   if (options.file_size_limit >= 0) {
     ::signal(SIGXFSZ, SIG_IGN);  // inherited: writing then fails with an error instead

@@ -24,6 +24,7 @@ struct ProcessOptions {
   int signal_after = 0;                       ///< sent instead of SIGKILL where not 0
   std::string input = {};                     ///< what the child reads, at most 64 KiB
   std::string output_file = {};               ///< where standard output goes instead of into the result
+  std::string error_file = {};                ///< where standard error goes instead of into the result
   std::int64_t file_size_limit = -1;          ///< bytes that a file may have: writing more fails as on a full disk
   std::int64_t address_space_limit = -1;      ///< bytes that the child may map (ulimit -v)
   std::string small_disk = {};                ///< a directory that is a disk of its own for the child, gone with it
