@@ -1,5 +1,6 @@
 #include "posttrain/run.h"
 
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
@@ -36,8 +37,10 @@ void add_run(CLI::App& app, Action& action) {
       }
       try {
         fmt::print("report: {}\n", report::write_report(recipe.run_directory).string());
-      } catch (const base::Error& error) {
-        fmt::print("no report: {}\n", error.what());  // the model is there; that is what counts
+      } catch (const base::Error& error) {  // the model is there; that is what counts
+        fmt::print("no report: {}\n", error.what());
+      } catch (const std::filesystem::filesystem_error& error) {
+        fmt::print("no report: {}\n", error.what());
       }
       return kSuccess;
     };

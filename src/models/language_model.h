@@ -35,7 +35,8 @@ struct ModelSummary {
   std::int64_t choices = 0;                ///< of them that a token goes to
   std::int64_t prediction_parameters = 0;  ///< elements of the block that predicts the token after the next
   std::int64_t active_parameters = 0;  ///< elements that a token meets in the main model, its embedding row not counted
-  std::int64_t matrix_parameters = 0;  ///< elements that each token is multiplied with: output layer yes, look-up no
+  /// Elements that each token is multiplied with in the main model: output layer yes; look-up, indexers no.
+  std::int64_t matrix_parameters = 0;
 };
 
 /// What a parameter holds before any training: normal random numbers, or given values.
