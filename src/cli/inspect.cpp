@@ -24,6 +24,7 @@
 #include "cli/number_options.h"
 #include "devices/cpu/device.h"
 #include "ops/loss.h"
+#include "posttrain/parameter_groups.h"
 #include "posttrain/preflight.h"
 #include "trainer/memory_plan.h"
 

@@ -57,12 +57,4 @@ trainer::StepOptions step_options(const recipe::Stage& stage);
 optim::OptimizerChoice optimizer_choice(const recipe::Optimizer& optimizer);
 optim::Schedule make_schedule(const recipe::Schedule& schedule, std::int64_t total_steps);
 
-/// What the optimizer does with each parameter, and which are frozen. Throws Error for a pattern that matches nothing,
-/// or only some of the checkpoint's tensors in a parameter.
-struct ParameterDecisions {
-  std::vector<optim::ParameterSettings> settings;
-  std::vector<bool> frozen;
-};
-ParameterDecisions decide_parameters(const autograd::ParameterSet& parameters, const recipe::Stage& stage);
-
 }  // namespace flyover::posttrain

@@ -20,6 +20,7 @@
 #include "checkpoint/hub_directory_writer.h"
 #include "checkpoint/model_output.h"
 #include "checkpoint/model_weights.h"
+#include "posttrain/parameter_groups.h"
 #include "posttrain/preflight.h"
 #include "posttrain/scoring.h"
 #include "recipe/choices.h"

@@ -42,8 +42,10 @@ const Section& section_of(const Recipe*) {
             .documentation = "Threads of the computation; 0 = all cores that the process may use. Never changes "
                              "results.",
             .range = between(0, base::kMostThreads)}),
-       key(&Recipe::instruction_set, {.name = "instruction_set",
-                                      .documentation = "Instructions of the CPU to use; `auto` = the fastest it has."}),
+       key(&Recipe::instruction_set,
+           {.name = "instruction_set",
+            .documentation = "Instructions of the CPU to use; `auto` = the fastest it has. A run "
+                             "keeps its own when it is resumed: others give other bits."}),
        key(&Recipe::memory_limit,
            {.name = "memory_limit",
             .documentation = "Memory that the run may take, for example `20GiB`; empty = what the machine and "

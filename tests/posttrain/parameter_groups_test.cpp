@@ -1,4 +1,6 @@
 // Parameter groups: which parameters a pattern means, and what freezing and own learning rates do to them.
+#include "posttrain/parameter_groups.h"
+
 #include <cmath>
 
 #include <gmock/gmock.h>
@@ -6,7 +8,6 @@
 
 #include "base/error.h"
 #include "devices/cpu/device.h"
-#include "posttrain/preflight.h"
 #include "support/model_fixture.h"
 #include "trainer/step.h"
 

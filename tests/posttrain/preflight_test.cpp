@@ -244,6 +244,7 @@ TEST(Preflight, PlansTheOptimizerThatTheRecipeNames) {
         .memory.memory.peak_by_kind[static_cast<std::size_t>(tensor::MemoryKind::kOptimizer)];
   };
   EXPECT_LT(planned("name: muon"), planned("name: adamw")) << "one momentum instead of two moments";
+  EXPECT_EQ(planned("name: muon, parameter_groups: [{pattern: \"*\", optimizer: adamw}]"), planned("name: adamw"));
   EXPECT_LT(planned("name: muon, state: bf16"), planned("name: muon"));
   EXPECT_LT(planned("name: adamw, state: bf16"), planned("name: adamw"));
 }

@@ -172,10 +172,10 @@ FLYOVER_AVX512_INLINE __m512i load_words(const char* first, const char* second, 
   }
 }
 
-/// Asks for so many rows of the lines of a step. Forced inline: a function that only prefetches counts as one without
+/// Prefetches so many rows of the lines of a step. Forced inline: a function that only prefetches counts as one without
 /// effect.
 template <Format kFormat, int kRows>
-FLYOVER_AVX512_INLINE void ask_for(const char* first, const char* second) {
+FLYOVER_AVX512_INLINE void prefetch_rows(const char* first, const char* second) {
   _mm_prefetch(first, _MM_HINT_T1);
   if constexpr (kFormat == Format::kPairs) {
     _mm_prefetch(second, _MM_HINT_T1);
@@ -194,23 +194,23 @@ FLYOVER_AVX512 void pack_dense_rows(const Source& source, const PanelRegion& reg
   std::int64_t depth = region.step * kDepthPerStep;
   const std::int64_t end = std::min(depth + region.steps * kDepthPerStep, source.depth);
   const std::int64_t whole_end = end - (end - depth) % kDepthPerStep;
-  // The hardware does not foresee lines that lie so far apart: those of the next chunk are asked for, some of them by
+  // The hardware does not foresee lines that lie so far apart: those of the next chunk are prefetched, some of them by
   // several panels, which share cache lines.
   constexpr std::int64_t kAhead = kPackSteps * kDepthPerStep;
-  const std::int64_t end_of_asking = source.depth - kAhead - kDepthPerStep + 1;
+  const std::int64_t prefetch_end = source.depth - kAhead - kDepthPerStep + 1;
   // A vector writes behind a panel's rows; the next step overwrites that.
   if (region.count <= kLanes) {
     const auto mask = static_cast<__mmask16>((1u << region.count) - 1u);
     for (; depth < whole_end; depth += kDepthPerStep, panel += region.width) {
-      if (depth < end_of_asking) {
-        ask_for<kFormat, kLanes>(line(depth + kAhead), line(depth + kAhead + kDepthPerStep - 1));
+      if (depth < prefetch_end) {
+        prefetch_rows<kFormat, kLanes>(line(depth + kAhead), line(depth + kAhead + kDepthPerStep - 1));
       }
       _mm512_storeu_si512(panel, load_words<kFormat>(line(depth), line(depth + kDepthPerStep - 1), mask));
     }
   } else if (region.count == 2 * kLanes) {
     for (; depth < whole_end; depth += kDepthPerStep, panel += region.width) {
-      if (depth < end_of_asking) {
-        ask_for<kFormat, 2 * kLanes>(line(depth + kAhead), line(depth + kAhead + kDepthPerStep - 1));
+      if (depth < prefetch_end) {
+        prefetch_rows<kFormat, 2 * kLanes>(line(depth + kAhead), line(depth + kAhead + kDepthPerStep - 1));
       }
       const char* const first = line(depth);
       if constexpr (kFormat == Format::kPairs) {
